@@ -1,0 +1,43 @@
+"""Every error the training core raises on purpose.
+
+CoreError              a person can act on the message
+  SettingsError        a setting that cannot work; names the setting and what is allowed
+  UnknownNameError     a name that is in no table; lists the table
+  DataError            a data set that is missing, unreadable or not what the settings say
+  TeacherError         teacher weights that are missing, unreadable or of another shape
+  CheckpointError      a checkpoint whose content does not match its manifest
+  DivergedError        a loss or weight stopped being finite; names the term and the epoch
+"""
+
+
+class CoreError(Exception):
+    """A person can act on the message; anything else is a bug with a trace."""
+
+
+class SettingsError(CoreError):
+    """A setting that cannot work; the message names it and says what is allowed."""
+
+
+class UnknownNameError(CoreError):
+    """A name that is in no table; the message lists the table."""
+
+
+class DataError(CoreError):
+    """A data set that is missing, unreadable or not what the settings say."""
+
+
+class TeacherError(CoreError):
+    """Teacher weights that are missing, unreadable or of another shape."""
+
+
+class CheckpointError(CoreError):
+    """A checkpoint whose content does not match its manifest."""
+
+
+class DivergedError(CoreError):
+    """A loss or a weight stopped being finite."""
+
+    def __init__(self, term: str, epoch: int) -> None:
+        super().__init__(f"{term} stopped being finite in epoch {epoch}")
+        self.term = term
+        self.epoch = epoch

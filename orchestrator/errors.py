@@ -1,0 +1,50 @@
+"""Every error the orchestrator raises on purpose, and the exit code it ends a command with.
+
+OrchestratorError (2)     a person can fix this by reading the message
+  ConfigError (2)         the experiment file is wrong; nothing has started, nothing is written
+  UsageError (2)          the command cannot do what was asked; says what to do instead
+  UnreachableError (3)    the cluster or the storage cannot be reached
+  BudgetError (4)         the budget was spent before anything finished
+  OwnedError (5)          another controller owns the sweep
+  FencedError (5)         this controller has lost the sweep to another one
+"""
+
+from typing import ClassVar
+
+
+class OrchestratorError(Exception):
+    """A person can fix this by reading the message; anything else is a bug with a trace."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class ConfigError(OrchestratorError):
+    """The experiment file is wrong; the message names file, line, what is allowed and the nearest name."""
+
+
+class UsageError(OrchestratorError):
+    """The command cannot do what was asked; the message says what to do instead."""
+
+
+class UnreachableError(OrchestratorError):
+    """The cluster or the storage cannot be reached."""
+
+    exit_code = 3
+
+
+class BudgetError(OrchestratorError):
+    """The budget was spent before anything finished."""
+
+    exit_code = 4
+
+
+class OwnedError(OrchestratorError):
+    """Another controller owns the sweep; the message names it."""
+
+    exit_code = 5
+
+
+class FencedError(OrchestratorError):
+    """Another controller has taken the sweep over; nothing more may be written."""
+
+    exit_code = 5

@@ -1,0 +1,154 @@
+"""Reading a sweep: the folders are the truth, and this is how everybody reads them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cpsc_core.attempt import read_lines
+from orchestrator.errors import UsageError
+from orchestrator.store.paths import SweepPaths, TrialPaths
+from orchestrator.store.records import AttemptEnd, Duplicate, EndClass, Result, Stage, TrialRecord, TrialState
+
+__all__ = ["SweepFolder", "TrialFolder", "find_sweep", "read_json"]
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The content of a JSON file, or None if there is no such file."""
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return content
+
+
+@dataclass(frozen=True)
+class TrialFolder:
+    """One trial as it stands on disk at the moment of reading; make a new one to look again."""
+
+    paths: TrialPaths
+    """Where its files lie."""
+    record: TrialRecord
+    """What it is."""
+    result: Result | None
+    """How it ended; None while unfinished."""
+
+    @classmethod
+    def read(cls, paths: TrialPaths) -> TrialFolder | None:
+        """The trial in a folder, or None if its record was never written."""
+        record = read_json(paths.record)
+        if record is None:
+            return None
+        result = read_json(paths.result)
+        return cls(paths, TrialRecord.from_dict(record), Result.from_dict(result) if result else None)
+
+    @property
+    def name(self) -> str:
+        """The trial's hash."""
+        return self.record.name
+
+    @cached_property
+    def attempts(self) -> list[int]:
+        """Numbers of its attempts, ascending."""
+        return self.paths.attempt_numbers()
+
+    @property
+    def state(self) -> TrialState:
+        """Pending before its first attempt, running until it has a result."""
+        if self.result is not None:
+            return self.result.state
+        return TrialState.RUNNING if self.attempts else TrialState.PENDING
+
+    @cached_property
+    def history(self) -> list[dict[str, Any]]:
+        """Metric lines of the trial, ascending by epoch: those of the newest attempt that wrote any."""
+        for number in reversed(self.attempts):
+            if lines := read_lines(self.paths.attempt(number).metrics):
+                return lines
+        return []
+
+    @property
+    def epoch(self) -> int:
+        """The last finished epoch, 0 before the first."""
+        return int(self.history[-1]["epoch"]) if self.history else 0
+
+    @cached_property
+    def ends(self) -> dict[int, AttemptEnd]:
+        """How its attempts ended, by number; an attempt nobody saw the end of is missing."""
+        found = {number: read_json(self.paths.attempt(number).end) for number in self.attempts}
+        return {number: AttemptEnd.from_dict(raw) for number, raw in found.items() if raw}
+
+    def count(self, ended: EndClass) -> int:
+        """How many attempts ended in one way."""
+        return sum(end.ended is ended for end in self.ends.values())
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of work over all attempts."""
+        lines = (read_lines(self.paths.attempt(number).metrics) for number in self.attempts)
+        return sum(float(each[-1].get("seconds", 0.0)) for each in lines if each)
+
+    def samples(self) -> dict[int, Path]:
+        """Sample grids by epoch; of an epoch drawn twice the newest attempt's."""
+        found: dict[int, Path] = {}
+        for number in self.attempts:
+            attempt = self.paths.attempt(number)
+            found |= {epoch: attempt.sample(epoch) for epoch in attempt.sample_epochs()}
+        return dict(sorted(found.items()))
+
+
+@dataclass(frozen=True)
+class SweepFolder:
+    """One sweep as it stands on disk."""
+
+    paths: SweepPaths
+    """Where its files lie."""
+
+    @property
+    def name(self) -> str:
+        """The sweep's name."""
+        return self.paths.name
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """Provenance of the sweep; empty before it was written."""
+        return read_json(self.paths.manifest) or {}
+
+    def trials(self) -> list[TrialFolder]:
+        """Every trial: search trials by number, then confirm trials by time of creation."""
+        if not self.paths.trials.is_dir():
+            return []
+        found = (TrialFolder.read(TrialPaths(entry)) for entry in self.paths.trials.iterdir())
+        return sorted((trial for trial in found if trial), key=_order)
+
+    def duplicates(self) -> list[Duplicate]:
+        """Suggestions that named an existing trial, by number."""
+        if not self.paths.duplicates.is_dir():
+            return []
+        found = (read_json(path) for path in self.paths.duplicates.glob("*.json"))
+        return sorted((Duplicate.from_dict(raw) for raw in found if raw), key=lambda each: each.number)
+
+
+def find_sweep(sweep: str, storage: Path) -> SweepFolder:
+    """The sweep of a name below a storage folder, or at a path.
+
+    Raises UsageError, naming the sweeps that exist, if there is none.
+    """
+    for root in (storage / sweep, Path(sweep).expanduser()):
+        if (root / "manifest.json").is_file():
+            return SweepFolder(SweepPaths(root.resolve()))
+    known = sorted(path.parent.name for path in storage.glob("*/manifest.json")) if storage.is_dir() else []
+    there = f"it holds {', '.join(known)}" if known else "it holds no sweep"
+    raise UsageError(
+        f"no sweep {sweep!r} in {storage}: {there}; "
+        "name one of them, give its path, or point --storage elsewhere"
+    )
+
+
+def _order(trial: TrialFolder) -> tuple[int, float, str]:
+    record = trial.record
+    first = record.number if record.stage is Stage.SEARCH and record.number is not None else 2**62
+    return first, record.created, record.name

@@ -1,0 +1,176 @@
+"""Where each thing in a storage folder lies; nobody else joins these names.
+
+<storage>/
+  teachers/<hash>/  mlflow.db  mlflow-artifacts/
+  <sweep>/
+    sweep.yaml  manifest.json  lease  stop  controller.log
+    trials/<hash>/  trial.json  result.json  mirror.json  attempts/<n>/
+    duplicates/<number>.json
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cpsc_core.attempt import AttemptPaths
+
+__all__ = ["StoragePaths", "SweepPaths", "TeacherPaths", "TrialPaths"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoragePaths:
+    """The folder that holds sweeps, teachers and the default MLflow store."""
+
+    root: Path
+    """Absolute path of the storage folder."""
+
+    @property
+    def teachers(self) -> Path:
+        """Folder of kept teachers."""
+        return self.root / "teachers"
+
+    @property
+    def mlflow_database(self) -> Path:
+        """The default MLflow tracking store."""
+        return self.root / "mlflow.db"
+
+    @property
+    def mlflow_artifacts(self) -> Path:
+        """Where the default MLflow store keeps images and files."""
+        return self.root / "mlflow-artifacts"
+
+    def sweep(self, name: str) -> SweepPaths:
+        """The folder of one sweep."""
+        return SweepPaths(self.root / name)
+
+    def teacher(self, key: str) -> TeacherPaths:
+        """The folder of one kept teacher."""
+        return TeacherPaths(self.teachers / key)
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherPaths:
+    """A kept teacher."""
+
+    root: Path
+    """The folder teachers/<hash>."""
+
+    @property
+    def weights(self) -> Path:
+        """The network's weights."""
+        return self.root / "teacher.safetensors"
+
+    @property
+    def card(self) -> Path:
+        """Accuracy, data, architecture and digest."""
+        return self.root / "card.json"
+
+    @property
+    def probe(self) -> Path:
+        """Synthetic images on which agreement with the teacher is measured."""
+        return self.root / "probe.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class SweepPaths:
+    """One sweep."""
+
+    root: Path
+    """The folder <storage>/<sweep>."""
+
+    @property
+    def name(self) -> str:
+        """The sweep's name."""
+        return self.root.name
+
+    @property
+    def storage(self) -> StoragePaths:
+        """The storage folder the sweep lies in."""
+        return StoragePaths(self.root.parent)
+
+    @property
+    def experiment(self) -> Path:
+        """The experiment file as given, with what it extends and overrides merged in."""
+        return self.root / "sweep.yaml"
+
+    @property
+    def manifest(self) -> Path:
+        """Git commit, versions, seed, teacher, data and start of the sweep."""
+        return self.root / "manifest.json"
+
+    @property
+    def lease(self) -> Path:
+        """Who owns the sweep."""
+        return self.root / "lease"
+
+    @property
+    def stop(self) -> Path:
+        """Its existence asks the controller to stop."""
+        return self.root / "stop"
+
+    @property
+    def log(self) -> Path:
+        """What the controller and Ray had to say."""
+        return self.root / "controller.log"
+
+    @property
+    def mirror(self) -> Path:
+        """MLflow's run of the sweep itself, per tracking URI."""
+        return self.root / "mirror.json"
+
+    @property
+    def trials(self) -> Path:
+        """Folder of trial folders."""
+        return self.root / "trials"
+
+    @property
+    def duplicates(self) -> Path:
+        """Suggestions that named a trial which already existed."""
+        return self.root / "duplicates"
+
+    def duplicate(self, number: int) -> Path:
+        """The record of one such suggestion."""
+        return self.duplicates / f"{number}.json"
+
+    def trial(self, name: str) -> TrialPaths:
+        """The folder of one trial."""
+        return TrialPaths(self.trials / name)
+
+
+@dataclass(frozen=True, slots=True)
+class TrialPaths:
+    """One trial."""
+
+    root: Path
+    """The folder trials/<hash>."""
+
+    @property
+    def record(self) -> Path:
+        """What the trial is."""
+        return self.root / "trial.json"
+
+    @property
+    def result(self) -> Path:
+        """How it ended; a trial without it is unfinished."""
+        return self.root / "result.json"
+
+    @property
+    def mirror(self) -> Path:
+        """Per tracking URI: its MLflow run and how much of it is there."""
+        return self.root / "mirror.json"
+
+    @property
+    def attempts(self) -> Path:
+        """Folder of attempt folders."""
+        return self.root / "attempts"
+
+    def attempt(self, number: int) -> AttemptPaths:
+        """One attempt."""
+        return AttemptPaths(self.attempts / str(number))
+
+    def attempt_numbers(self) -> list[int]:
+        """Numbers of the attempts that have a folder, ascending."""
+        if not self.attempts.is_dir():
+            return []
+        return sorted(int(entry.name) for entry in self.attempts.iterdir() if entry.name.isdigit())

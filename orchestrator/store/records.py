@@ -1,0 +1,161 @@
+"""What the controller writes about a trial: trial.json, result.json, end.json and duplicates."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Self
+
+from orchestrator.errors import UnreachableError
+
+__all__ = ["AttemptEnd", "Duplicate", "EndClass", "Result", "Stage", "TrialRecord", "TrialState"]
+
+
+class TrialState(StrEnum):
+    """Where a trial stands."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETE = "complete"
+    PRUNED = "pruned"
+    FAILED = "failed"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the trial has a result."""
+        return self in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED)
+
+
+class Stage(StrEnum):
+    """Which stage of a sweep asked for a trial."""
+
+    SEARCH = "search"
+    CONFIRM = "confirm"
+
+
+class EndClass(StrEnum):
+    """How an attempt ended; the failures among them have a retry budget each."""
+
+    COMPLETE = "complete"
+    PRUNED = "pruned"
+    STOPPED = "stopped"
+    PREEMPTED = "preempted"
+    INFRASTRUCTURE = "infrastructure"
+    OUT_OF_MEMORY = "out_of_memory"
+    HANG = "hang"
+    DIVERGED = "diverged"
+    DATA = "data"
+    ERROR = "error"
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether the attempt ended short of what it was started for."""
+        return self not in (EndClass.COMPLETE, EndClass.PRUNED, EndClass.STOPPED)
+
+
+class _Record:
+    def to_dict(self) -> dict[str, Any]:
+        """The record as plain JSON values."""
+        return dataclasses.asdict(self)  # type: ignore[call-overload, no-any-return]
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
+        """The record from plain JSON values; keys of a newer version are left out."""
+        known = {each.name for each in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        try:
+            return cls(**{key: value for key, value in raw.items() if key in known})
+        except TypeError as error:
+            raise UnreachableError(f"not a {cls.__name__}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialRecord(_Record):
+    """trial.json: what the trial is. Written once, before the trial starts."""
+
+    name: str
+    """The trial's hash, which is also its folder."""
+    number: int | None
+    """The sampler's number of the suggestion, from 0; null for a confirm trial."""
+    stage: Stage
+    """Which stage asked for it."""
+    params: dict[str, Any]
+    """The searched parameters by dotted path."""
+    distributions: dict[str, str]
+    """Each parameter's distribution as Optuna writes it in JSON."""
+    system_attrs: dict[str, Any]
+    """What the sampler noted beside the suggestion, JSON only."""
+    settings: dict[str, Any]
+    """The fully resolved settings, see cpsc_core.settings.TrialSettings."""
+    created: float
+    """Unix time of the record, seconds."""
+    generation: int
+    """Generation of the lease it was written under."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stage", Stage(self.stage))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result(_Record):
+    """result.json: how the trial ended. Nothing in `metrics` depends on the clock or the machine."""
+
+    state: TrialState
+    """complete, pruned or failed."""
+    objective: float | None
+    """Value the sweep ranks by; null unless complete."""
+    params: dict[str, Any]
+    """The searched parameters by dotted path."""
+    metrics: dict[str, Any]
+    """Last epoch's metrics, with best and mean-of-last-five of the objective and the teacher's accuracy."""
+    timing: dict[str, float]
+    """`seconds` over all attempts, `ended` as Unix time."""
+    cause: str | None
+    """Why it failed or was pruned; null when complete."""
+    attempt: int
+    """Number of the attempt the metrics come from."""
+    generation: int
+    """Generation of the lease it was written under."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "state", TrialState(self.state))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptEnd(_Record):
+    """end.json: how one attempt ended, in the controller's words."""
+
+    ended: EndClass
+    """The class, which decides whether the trial is tried again."""
+    cause: str | None = None
+    """One sentence; null when nothing went wrong."""
+    node: str | None = None
+    """Host the attempt ran on."""
+    exit: int | None = None
+    """Exit code of the process that ended it, if one did."""
+    seconds: float = 0.0
+    """Seconds of the attempt's own work."""
+    lines: list[str] = field(default_factory=list)
+    """Last lines of its log."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ended", EndClass(self.ended))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Duplicate(_Record):
+    """duplicates/<number>.json: a suggestion that named a trial which already existed."""
+
+    number: int
+    """The sampler's number of the suggestion."""
+    name: str
+    """The trial it named."""
+    params: dict[str, Any]
+    """The searched parameters by dotted path."""
+    distributions: dict[str, str]
+    """Each parameter's distribution as Optuna writes it in JSON."""
+    system_attrs: dict[str, Any]
+    """What the sampler noted beside the suggestion."""
+    generation: int
+    """Generation of the lease it was written under."""
