@@ -1,0 +1,1 @@
+"""Networks that distillation can use as teacher or student."""

@@ -1,0 +1,99 @@
+"""The names an experiment file may use, and what each one stands for.
+
+Every table maps a name to "module:attribute"; nothing is imported before it is looked up. Installed packages
+add names with entry points of the group written beside each table.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from cpsc_core.errors import SettingsError, UnknownNameError
+
+__all__ = ["DATA_SETS", "METHODS", "NETWORKS", "Table", "lookup", "names"]
+
+
+class Table(Mapping[str, str]):
+    """What each name stands for, as "module:attribute": ours, then those of installed packages."""
+
+    def __init__(self, noun: str, *, group: str, ours: Mapping[str, str]) -> None:
+        self.noun = noun
+        self.group = group
+        self.ours = ours
+
+    @cached_property
+    def _entries(self) -> dict[str, str]:
+        entries = dict(self.ours)
+        for point in entry_points(group=self.group):
+            if entries.setdefault(point.name, point.value) != point.value:
+                raise SettingsError(
+                    f"{self.noun} {point.name!r} is {entries[point.name]}, but an installed package offers "
+                    f"{point.value} under the same name; rename or remove that package's entry point"
+                )
+        return entries
+
+    def __getitem__(self, name: str) -> str:
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+NETWORKS = Table(
+    "network",
+    group="cpsc_core.networks",
+    ours={
+        "resnet8": "cpsc_core.networks.cifar_resnet:resnet8",
+        "resnet20": "cpsc_core.networks.cifar_resnet:resnet20",
+        "resnet32": "cpsc_core.networks.cifar_resnet:resnet32",
+        "resnet44": "cpsc_core.networks.cifar_resnet:resnet44",
+        "resnet56": "cpsc_core.networks.cifar_resnet:resnet56",
+        "resnet18": "cpsc_core.networks.resnet:resnet18",
+        "resnet34": "cpsc_core.networks.resnet:resnet34",
+        "resnet50": "cpsc_core.networks.resnet:resnet50",
+        "vgg11": "cpsc_core.networks.vgg:vgg11",
+        "wrn16_1": "cpsc_core.networks.wide_resnet:wrn16_1",
+        "wrn16_2": "cpsc_core.networks.wide_resnet:wrn16_2",
+        "wrn40_1": "cpsc_core.networks.wide_resnet:wrn40_1",
+        "wrn40_2": "cpsc_core.networks.wide_resnet:wrn40_2",
+    },
+)
+
+DATA_SETS = Table(
+    "data set",
+    group="cpsc_core.data_sets",
+    ours={},
+)
+
+METHODS = Table(
+    "method",
+    group="cpsc_core.methods",
+    ours={
+        "cpsc": "cpsc_core.distill.trainer:Trainer",
+    },
+)
+
+
+def names(table: Mapping[str, str]) -> list[str]:
+    """All names of a table, sorted, those of installed packages included."""
+    return sorted(table)
+
+
+def lookup(table: Table, name: str) -> Any:
+    """What a name stands for, imported; UnknownNameError lists the table and the nearest name."""
+    if name not in table:
+        near = difflib.get_close_matches(name, table, n=1, cutoff=0.0)
+        hint = f"; nearest: {near[0]}" if near else ""
+        raise UnknownNameError(
+            f"no {table.noun} is called {name!r}; there are {', '.join(names(table))}{hint}"
+        )
+    module, _, attribute = table[name].partition(":")
+    return getattr(import_module(module), attribute)
