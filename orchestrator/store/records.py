@@ -112,7 +112,9 @@ class Result(_Record):
     timing: dict[str, float]
     """`seconds` over all attempts, `ended` as Unix time."""
     cause: str | None
-    """Why it failed or was pruned; null when complete."""
+    """Class of the failure (an EndClass value); null unless failed."""
+    detail: str | None
+    """Why it failed or was pruned, in words; null when complete."""
     attempt: int
     """Number of the attempt the metrics come from."""
     generation: int
@@ -127,7 +129,7 @@ class AttemptEnd(_Record):
     """end.json: how one attempt ended, in the controller's words."""
 
     ended: EndClass
-    """The class, which decides whether the trial is tried again."""
+    """The class, which decides whether the trial is tried again; the key "class" of the file."""
     cause: str | None = None
     """One sentence; null when nothing went wrong."""
     node: str | None = None
@@ -141,6 +143,16 @@ class AttemptEnd(_Record):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ended", EndClass(self.ended))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as plain JSON values."""
+        plain = dataclasses.asdict(self)
+        return {"class": plain.pop("ended")} | plain
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
+        """The record from plain JSON values."""
+        return super().from_dict({"ended" if key == "class" else key: value for key, value in raw.items()})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,375 @@
+"""What to do next, given what happened: (state, event) to (state, actions), and nothing else.
+
+No clock, no file, no Ray and no Optuna is touched here. The controller applies the actions to the real
+world; a simulator can apply them to an imaginary one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from orchestrator.store.records import EndClass, Stage, TrialState
+
+__all__ = [
+    "Action",
+    "AskStudy",
+    "Closed",
+    "Commit",
+    "Confirmed",
+    "Duplicated",
+    "Ended",
+    "Event",
+    "Finish",
+    "PlanConfirm",
+    "Reported",
+    "Rules",
+    "RunTrial",
+    "SlotFree",
+    "Standing",
+    "State",
+    "Suggested",
+    "Wait",
+    "decide",
+]
+
+_FIRST_BACKOFF_SECONDS = 1.0
+_LONGEST_BACKOFF_SECONDS = 60.0
+_DUPLICATES_THAT_END_THE_SEARCH = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What the experiment file fixes about a sweep's course."""
+
+    trials: int
+    """Suggestions to ask for; a suggestion that names an existing trial counts."""
+    retry: Mapping[EndClass, int]
+    """Further attempts after a failure, by its class; a class that is missing has none."""
+    confirm: bool
+    """Whether the best configurations are run again with fresh seeds."""
+    seconds: float | None = None
+    """Trial seconds after which nothing new is asked for; None: no limit."""
+    plateau_trials: int | None = None
+    """Finished trials without an improvement after which nothing new is asked for; None: no limit."""
+    plateau_delta: float = 0.0
+    """Least change of the best objective that is an improvement."""
+    maximise: bool = True
+    """Whether a larger objective is better."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """One trial in the controller's eyes."""
+
+    name: str
+    """The trial's hash."""
+    stage: Stage
+    """Which stage asked for it."""
+    number: int | None = None
+    """The sampler's number; None for a confirm trial."""
+    state: TrialState = TrialState.PENDING
+    """Where it stands."""
+    attempts: int = 0
+    """Attempts that were started."""
+    failures: Mapping[EndClass, int] = field(default_factory=dict)
+    """Failed attempts by class, since the trial was last opened."""
+    not_before: float = 0.0
+    """Time before which it is not tried again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """A sweep in the controller's eyes."""
+
+    rules: Rules
+    """What the experiment file fixes."""
+    trials: Mapping[str, Standing] = field(default_factory=dict)
+    """Every trial by hash."""
+    waiting: tuple[str, ...] = ()
+    """Unfinished trials that are not live, first come first served."""
+    live: frozenset[str] = frozenset()
+    """Trials that an attempt is running for."""
+    suggestions: int = 0
+    """Suggestions asked for so far, duplicates included; also the next number."""
+    duplicates_in_a_row: int = 0
+    """Suggestions since the last one that named a new trial."""
+    seconds: float = 0.0
+    """Trial seconds spent, over all attempts and restarts."""
+    best: float | None = None
+    """Best objective of the search."""
+    since_best: int = 0
+    """Search trials finished since the best objective improved."""
+    closed: str | None = None
+    """Why nothing new is asked for; None while the search is open."""
+    stopping: bool = False
+    """Whether nothing at all is to be started any more."""
+    confirmed: bool = False
+    """Whether the confirm trials were planned."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotFree:
+    """There is room for one more attempt."""
+
+    now: float
+    """Time, seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suggested:
+    """The study's answer named a new trial."""
+
+    name: str
+    """The trial's hash."""
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicated:
+    """The study's answer named a trial that already exists."""
+
+    name: str
+    """That trial's hash."""
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """The confirm trials were planned."""
+
+    names: tuple[str, ...]
+    """Their hashes, in the order they are to run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A live trial finished an epoch that is not its last."""
+
+    name: str
+    """The trial's hash."""
+    prune: bool
+    """Whether the pruner would end it here."""
+    detail: str | None = None
+    """Why, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An attempt ended."""
+
+    name: str
+    """The trial's hash."""
+    ended: EndClass
+    """How."""
+    now: float
+    """Time, seconds."""
+    detail: str | None = None
+    """Why, in words."""
+    seconds: float = 0.0
+    """Seconds of work of the attempt."""
+    objective: float | None = None
+    """The objective, if the trial is complete."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """Nothing new is to be asked for; with `stopping`, nothing at all is to be started."""
+
+    reason: str
+    """Why, in words."""
+    stopping: bool = False
+    """Whether waiting trials are left for a later resume."""
+
+
+Event = SlotFree | Suggested | Duplicated | Confirmed | Reported | Ended | Closed
+
+
+@dataclass(frozen=True, slots=True)
+class RunTrial:
+    """Start an attempt."""
+
+    name: str
+    """The trial's hash."""
+    attempt: int
+    """The attempt's number, from 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskStudy:
+    """Ask the study for a suggestion."""
+
+    number: int
+    """The suggestion's number, from 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanConfirm:
+    """Write the confirm trials of the best configurations."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Start nothing now."""
+
+    until: float | None
+    """Time at which a backoff ends; None: until an attempt ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The sweep is over."""
+
+    reason: str
+    """Why, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Write a trial's result."""
+
+    name: str
+    """The trial's hash."""
+    state: TrialState
+    """complete, pruned or failed."""
+    cause: str | None = None
+    """Class of the failure; None unless failed."""
+    detail: str | None = None
+    """Why, in words."""
+
+
+Action = RunTrial | AskStudy | PlanConfirm | Wait | Finish | Commit
+
+
+def decide(state: State, event: Event) -> tuple[State, tuple[Action, ...]]:
+    """The state after an event, and what is to be done about it, in order."""
+    match event:
+        case SlotFree():
+            return _fill_slot(state, event.now)
+        case Suggested():
+            return _admit(state, event.name), ()
+        case Duplicated():
+            return _count_duplicate(state), ()
+        case Confirmed():
+            return _enrol(state, event.names), ()
+        case Reported():
+            return _hear_report(state, event)
+        case Ended():
+            return _hear_end(state, event)
+        case Closed():
+            return replace(
+                state, closed=state.closed or event.reason, stopping=state.stopping or event.stopping
+            ), ()
+
+
+def _fill_slot(state: State, now: float) -> tuple[State, tuple[Action, ...]]:
+    if state.stopping:
+        return state, (Wait(None) if state.live else Finish(state.closed or "stopped"),)
+    for name in state.waiting:
+        if state.trials[name].not_before <= now:
+            return _start(state, name)
+    if (reason := _why_closed(state)) is None:
+        return state, (AskStudy(state.suggestions),)
+    state = replace(state, closed=reason)
+    if state.waiting and not state.live:
+        return state, (Wait(min(state.trials[name].not_before for name in state.waiting)),)
+    if state.live:
+        return state, (Wait(None),)
+    if state.rules.confirm and not state.confirmed:
+        return state, (PlanConfirm(),)
+    return state, (Finish(reason),)
+
+
+def _start(state: State, name: str) -> tuple[State, tuple[Action, ...]]:
+    trial = state.trials[name]
+    trial = replace(trial, state=TrialState.RUNNING, attempts=trial.attempts + 1)
+    waiting = tuple(each for each in state.waiting if each != name)
+    state = replace(_put(state, trial), waiting=waiting, live=state.live | {name})
+    return state, (RunTrial(name, trial.attempts),)
+
+
+def _why_closed(state: State) -> str | None:
+    """Why no further suggestion is asked for; None while the search is open."""
+    rules = state.rules
+    if state.closed is not None:
+        return state.closed
+    if state.suggestions >= rules.trials:
+        return f"all {rules.trials} trials are done"
+    if state.duplicates_in_a_row >= _DUPLICATES_THAT_END_THE_SEARCH:
+        return f"space exhausted: {state.duplicates_in_a_row} suggestions in a row named trials that exist"
+    if rules.seconds is not None and state.seconds >= rules.seconds:
+        return f"budget spent: {state.seconds / 3600:.2f} of {rules.seconds / 3600:.2f} trial hours"
+    if rules.plateau_trials is not None and state.since_best >= rules.plateau_trials:
+        return f"plateau: no improvement of {rules.plateau_delta} in {state.since_best} trials"
+    return None
+
+
+def _admit(state: State, name: str) -> State:
+    trial = Standing(name=name, stage=Stage.SEARCH, number=state.suggestions)
+    state = _put(state, trial)
+    waiting = (*state.waiting, name)
+    return replace(state, waiting=waiting, suggestions=state.suggestions + 1, duplicates_in_a_row=0)
+
+
+def _count_duplicate(state: State) -> State:
+    in_a_row = state.duplicates_in_a_row + 1
+    return replace(state, suggestions=state.suggestions + 1, duplicates_in_a_row=in_a_row)
+
+
+def _enrol(state: State, names: tuple[str, ...]) -> State:
+    fresh = tuple(name for name in names if name not in state.trials)
+    trials = {**state.trials, **{name: Standing(name=name, stage=Stage.CONFIRM) for name in fresh}}
+    return replace(state, trials=trials, waiting=(*state.waiting, *fresh), confirmed=True)
+
+
+def _hear_report(state: State, event: Reported) -> tuple[State, tuple[Action, ...]]:
+    if not event.prune:
+        return state, ()
+    trial = replace(state.trials[event.name], state=TrialState.PRUNED)
+    return _put(state, trial), (Commit(event.name, TrialState.PRUNED, None, event.detail),)
+
+
+def _hear_end(state: State, event: Ended) -> tuple[State, tuple[Action, ...]]:
+    trial = state.trials[event.name]
+    state = replace(state, live=state.live - {event.name}, seconds=state.seconds + event.seconds)
+    if trial.state.is_final:
+        return _count_finished(state, trial, None), ()
+    if event.ended is EndClass.COMPLETE:
+        state = _put(state, replace(trial, state=TrialState.COMPLETE))
+        commit = Commit(event.name, TrialState.COMPLETE)
+        return _count_finished(state, trial, event.objective), (commit,)
+    if event.ended.is_failure:
+        return _hear_failure(state, trial, event)
+    waiting = replace(trial, state=TrialState.PENDING)
+    return replace(_put(state, waiting), waiting=(event.name, *state.waiting)), ()
+
+
+def _hear_failure(state: State, trial: Standing, event: Ended) -> tuple[State, tuple[Action, ...]]:
+    """Another attempt if the class of the failure has budget left, else the end of the trial."""
+    before = trial.failures.get(event.ended, 0)
+    failures = {**trial.failures, event.ended: before + 1}
+    free = event.ended is EndClass.PREEMPTED
+    if free or before < state.rules.retry.get(event.ended, 0):
+        wait = min(_FIRST_BACKOFF_SECONDS * 2.0**before, _LONGEST_BACKOFF_SECONDS)
+        again = replace(trial, state=TrialState.PENDING, failures=failures, not_before=event.now + wait)
+        return replace(_put(state, again), waiting=(event.name, *state.waiting)), ()
+    state = _put(state, replace(trial, state=TrialState.FAILED, failures=failures))
+    commit = Commit(event.name, TrialState.FAILED, event.ended.value, event.detail)
+    return _count_finished(state, trial, None), (commit,)
+
+
+def _count_finished(state: State, trial: Standing, objective: float | None) -> State:
+    if trial.stage is Stage.CONFIRM:
+        return state
+    if objective is None or not _improves(state, objective):
+        return replace(state, since_best=state.since_best + 1)
+    return replace(state, best=objective, since_best=0)
+
+
+def _improves(state: State, objective: float) -> bool:
+    if state.best is None:
+        return True
+    gain = objective - state.best if state.rules.maximise else state.best - objective
+    return gain > state.rules.plateau_delta
+
+
+def _put(state: State, trial: Standing) -> State:
+    return replace(state, trials={**state.trials, trial.name: trial})
