@@ -124,7 +124,7 @@ class Result(_Record):
         object.__setattr__(self, "state", TrialState(self.state))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class AttemptEnd(_Record):
     """end.json: how one attempt ended, in the controller's words."""
 
