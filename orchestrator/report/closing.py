@@ -1,0 +1,64 @@
+"""What a person reads when a sweep ends: what was found, where it lies, how to look at it."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+import yaml
+from rich.console import Group
+from rich.text import Text
+
+from orchestrator.report.best import best_student, find_best
+from orchestrator.report.leaderboard import leaderboard_document, render_leaderboard
+from orchestrator.report.wording import counted, label
+from orchestrator.store.folder import SweepFolder, TrialFolder
+from orchestrator.store.records import TrialState
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["closing_text"]
+
+
+def closing_text(folder: SweepFolder) -> Group:
+    """Leaderboard, best parameters as YAML, and where everything lies, ready to be printed with `crop=False`."""
+    best, trials = find_best(folder), folder.trials()
+    states = [trial.state for trial in trials]
+    counts = {state: states.count(state) for state in TrialState}
+    parts: list[RenderableType] = []
+    if best is not None:
+        parts += [render_leaderboard(leaderboard_document(folder)), "", *_parameters(best), ""]
+    parts += [Text(f"{folder.name}: {counted(counts)}", style="bold"), *_places(folder, best)]
+    return Group(*parts)
+
+
+def _parameters(best: TrialFolder) -> list[RenderableType]:
+    """The best parameters, nested as the `train` block of an experiment file nests them."""
+    nested: dict[str, object] = {}
+    for path, value in best.record.params.items():
+        *blocks, name = path.split(".")
+        inner = nested
+        for block in blocks:
+            inner = inner.setdefault(block, {})  # type: ignore[assignment]
+        inner[name] = value
+    block = yaml.safe_dump({"train": nested}, sort_keys=False).rstrip()
+    heading = f"best parameters (trial {label(best.record.number, best.name)}, {best.name}):"
+    return [Text(heading, style="bold"), Text(block)]
+
+
+def _places(folder: SweepFolder, best: TrialFolder | None) -> list[Text]:
+    """One line each, never broken, so that it can be copied."""
+    storage = folder.paths.storage
+    student = best_student(best) if best else None
+    places = {
+        "sweep": str(folder.paths.root),
+        "student": str(student) if student else None,
+        "MLflow": folder.manifest.get("tracking_uri") or f"sqlite:///{storage.mlflow_database}",
+        "browse": f"cpsc-orchestrate ui --storage {shlex.quote(str(storage.root))}",
+    }
+    return [
+        Text(f"{name:<8} {place}", no_wrap=True, overflow="ignore")
+        for name, place in places.items()
+        if place is not None
+    ]

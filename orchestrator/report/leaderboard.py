@@ -1,0 +1,215 @@
+"""Which configurations are best: search trials by their objective, confirmed ones by fresh seeds."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.report.wording import align, fixed, label, share
+from orchestrator.store.folder import SweepFolder, TrialFolder
+from orchestrator.store.records import Stage, TrialRecord, TrialState
+
+__all__ = [
+    "Confirmation",
+    "Goal",
+    "Objective",
+    "confirmations",
+    "leaderboard_document",
+    "objective_of",
+    "order",
+    "rank",
+    "render_leaderboard",
+]
+
+
+class Goal(Protocol):
+    """Anything that knows which way the objective is better."""
+
+    @property
+    def direction(self) -> str:
+        """maximize or minimize."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """What a sweep ranks by."""
+
+    metric: str = "val_accuracy"
+    """Key of a metrics line."""
+    direction: str = "maximize"
+    """maximize or minimize."""
+    of: str = "last"
+    """Which value of a trial counts: last, best or mean5."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmation:
+    """How a configuration did when it was run again with fresh seeds."""
+
+    seeds: int
+    """Complete confirm trials."""
+    val_mean: float
+    """Mean accuracy on the validation split, after the last epoch."""
+    val_std: float | None
+    """Its sample standard deviation over the seeds; null with one seed."""
+    test_mean: float | None
+    """Mean accuracy on the test split; null if it was not measured."""
+    test_std: float | None
+    """Its sample standard deviation; null with one seed."""
+
+
+def objective_of(manifest: Mapping[str, Any]) -> Objective:
+    """The sweep's objective; of several the first, which is the one ranked by."""
+    noted = manifest.get("objective") or {}
+    first: Mapping[str, Any] = noted[0] if isinstance(noted, list) else noted
+    return Objective(**{key: first[key] for key in ("metric", "direction", "of") if key in first})
+
+
+def rank(trials: Iterable[TrialFolder], objective: Goal) -> list[TrialFolder]:
+    """Complete search trials, best objective first, ties by number.
+
+    Pruned and failed trials are left out, and so is a trial whose objective is not a number.
+    """
+    sign = -1.0 if objective.direction == "maximize" else 1.0
+    scored = ((trial, _objective(trial)) for trial in trials if trial.record.stage is Stage.SEARCH)
+    ranked = [(sign * value, trial) for trial, value in scored if value is not None]
+    return [trial for _, trial in sorted(ranked, key=lambda pair: (pair[0], _number(pair[1])))]
+
+
+def order(trials: Sequence[TrialFolder], objective: Goal) -> list[TrialFolder]:
+    """Complete search trials, the confirmed ones first, by their mean validation accuracy.
+
+    Fresh seeds count only once no confirm trial is unfinished, and only for configurations with the full
+    number of seeds; before that, and for the others, the search's own ranking holds.
+    """
+    ranked = rank(trials, objective)
+    confirmed = confirmations(trials)
+    unfinished = any(each.record.stage is Stage.CONFIRM and each.result is None for each in trials)
+    if unfinished or not confirmed:
+        return ranked
+    full = max(each.seeds for each in confirmed.values())
+    means = {name: each.val_mean for name, each in confirmed.items() if each.seeds == full}
+    return sorted(ranked, key=lambda trial: -means.get(trial.name, -math.inf))
+
+
+def confirmations(trials: Iterable[TrialFolder]) -> dict[str, Confirmation]:
+    """Per search trial, by hash, what its configuration's complete confirm trials found."""
+    trials = list(trials)
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for trial in trials:
+        if trial.record.stage is Stage.CONFIRM and trial.state is TrialState.COMPLETE and trial.result:
+            groups.setdefault(_configuration(trial.record), []).append(trial.result.metrics)
+    searched = {
+        each.name: _configuration(each.record) for each in trials if each.record.stage is Stage.SEARCH
+    }
+    return {name: _summary(groups[key]) for name, key in keys.items() if key in groups}
+
+
+def leaderboard_document(folder: SweepFolder) -> dict[str, Any]:
+    """The leaderboard as plain JSON values, best configuration first."""
+    manifest, trials = folder.manifest, folder.trials()
+    objective, confirmed = objective_of(manifest), confirmations(trials)
+    rows = [_row(trial, objective, confirmed.get(trial.name)) for trial in order(trials, objective)]
+    return {
+        "sweep": folder.name,
+        "objective": asdict(objective),
+        "teacher": {key: (manifest.get("teacher") or {}).get(key) for key in _TEACHER_KEYS},
+        "rows": [{"rank": position, **row} for position, row in enumerate(rows, start=1)],
+    }
+
+
+def render_leaderboard(document: Mapping[str, Any], limit: int = 10) -> Group:
+    """The first rows of a leaderboard document as a table, with the teacher's accuracy in its title."""
+    rows = document["rows"][:limit]
+    confirmed = any(row["confirm"] for row in rows)
+    table = Table(box=None, pad_edge=False)
+    for heading in ("rank", "trial", "objective", "best", "mean5", "fidelity"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    if confirmed:
+        table.add_column("confirm val", justify="right", no_wrap=True)
+        table.add_column("confirm test", justify="right", no_wrap=True)
+    table.add_column("parameters", overflow="fold")
+    for row, params in zip(rows, align([row["params"] for row in rows]), strict=True):
+        cells = [str(row["rank"]), label(row["number"], row["trial"]), fixed(row["objective"])]
+        cells += [fixed(row["best"]), fixed(row["mean5"]), fixed(row["label_fidelity"])]
+        cells += [_spread(row["confirm"], split) for split in ("val", "test")] if confirmed else []
+        table.add_row(*cells, Text(params), style="bold" if row["rank"] == 1 else "")
+    return Group(Text(_title(document), style="bold"), table)
+
+
+_TEACHER_KEYS = ("arch", "accuracy", "test_accuracy")
+
+
+def _objective(trial: TrialFolder) -> float | None:
+    if trial.state is not TrialState.COMPLETE or trial.result is None or trial.result.objective is None:
+        return None
+    return None if math.isnan(trial.result.objective) else trial.result.objective
+
+
+def _number(trial: TrialFolder) -> float:
+    return math.inf if trial.record.number is None else trial.record.number
+
+
+def _configuration(record: TrialRecord) -> str:
+    """Equal exactly for trials that differ in nothing but their seed and the splits they are scored on."""
+    train = {key: value for key, value in record.settings.get("train", {}).items() if key != "seed"}
+    settings = {key: value for key, value in record.settings.items() if key != "splits"}
+    return json.dumps(settings | {"train": train}, sort_keys=True)
+
+
+def _summary(metrics: Sequence[Mapping[str, Any]]) -> Confirmation:
+    val = [float(each["val_accuracy"]) for each in metrics]
+    test = [float(each["test_accuracy"]) for each in metrics if each.get("test_accuracy") is not None]
+    return Confirmation(
+        seeds=len(val),
+        val_mean=statistics.fmean(val),
+        val_std=_deviation(val),
+        test_mean=statistics.fmean(test) if test else None,
+        test_std=_deviation(test),
+    )
+
+
+def _deviation(values: Sequence[float]) -> float | None:
+    return statistics.stdev(values) if len(values) > 1 else None
+
+
+def _row(trial: TrialFolder, objective: Objective, confirmed: Confirmation | None) -> dict[str, Any]:
+    values = [float(line[objective.metric]) for line in trial.history if objective.metric in line]
+    best = max if objective.direction == "maximize" else min
+    last_line = trial.history[-1] if trial.history else {}
+    return {
+        "trial": trial.name,
+        "number": trial.record.number,
+        "objective": _objective(trial),
+        "last": values[-1] if values else None,
+        "best": best(values, default=None),
+        "mean5": statistics.fmean(values[-5:]) if values else None,
+        "label_fidelity": last_line.get("label_fidelity"),
+        "params": trial.record.params,
+        "confirm": asdict(confirmed) if confirmed else None,
+    }
+
+
+def _title(document: Mapping[str, Any]) -> str:
+    objective, teacher = document["objective"], document["teacher"]
+    known = [f"{split} {share(teacher[key])}" for split, key in _SPLITS if teacher[key] is not None]
+    own = f"; teacher {teacher['arch']}: {', '.join(known)}" if known else ""
+    return f"{document['sweep']}: {objective['of']} {objective['metric']}{own}"
+
+
+_SPLITS = (("val", "accuracy"), ("test", "test_accuracy"))
+
+
+def _spread(confirm: Mapping[str, Any] | None, split: str) -> str:
+    if confirm is None or confirm[f"{split}_mean"] is None:
+        return "-"
+    spread = confirm[f"{split}_std"]
+    return fixed(confirm[f"{split}_mean"]) + (f" +- {spread:.4f}" if spread is not None else "")

@@ -1,0 +1,160 @@
+"""How a sweep stands right now, read from its folders and its lease."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.report.leaderboard import objective_of, rank
+from orchestrator.report.wording import fixed, label
+from orchestrator.store.folder import SweepFolder, TrialFolder
+from orchestrator.store.lease import read_owner
+from orchestrator.store.records import TrialState
+
+__all__ = ["headline", "render_status", "status_document"]
+
+_COUNTED = (
+    TrialState.RUNNING,
+    TrialState.COMPLETE,
+    TrialState.PRUNED,
+    TrialState.FAILED,
+    TrialState.PENDING,
+)
+_STYLES = {"running": "cyan", "complete": "green", "pruned": "dim", "failed": "red", "pending": ""}
+
+
+def status_document(folder: SweepFolder) -> dict[str, Any]:
+    """How the sweep stands, as plain JSON values.
+
+    `state` is running, or stopping once somebody asked for that, while a controller owns the sweep. After
+    that it is how the sweep ended (complete, stopped, ...), or interrupted if its controller is gone
+    without having said so. A trial counts as running only while a controller lives that can hear it.
+    """
+    manifest, trials = folder.manifest, folder.trials()
+    owned = read_owner(folder.paths.lease) is not None
+    metric = objective_of(manifest).metric
+    entries = [_entry(trial, metric, owned) for trial in trials]
+    ranked = rank(trials, objective_of(manifest))
+    return {
+        "sweep": folder.name,
+        "state": _state(folder, manifest, entries, owned),
+        "counts": {state.value: sum(each["state"] == state for each in entries) for state in _COUNTED},
+        "best": _best(ranked[0]) if ranked else None,
+        "trials": entries,
+    }
+
+
+def headline(document: Mapping[str, Any]) -> str:
+    """A status document in one line."""
+    counts = ", ".join(f"{count} {state}" for state, count in document["counts"].items() if count)
+    best = document["best"]
+    found = f"; best {best['objective']:.4f} by trial {best['number']}" if best else ""
+    return f"{document['sweep']} is {document['state']}: {counts or 'no trials yet'}{found}"
+
+
+def render_status(document: Mapping[str, Any], limit: int = 20) -> Group:
+    """A status document as a table: its headline, then unfinished trials, then the newest finished ones."""
+    unfinished = [each for each in document["trials"] if each["state"] in ("running", "pending")]
+    finished = [each for each in document["trials"] if each not in unfinished]
+    room = max(limit - len(unfinished), 0)
+    shown = unfinished[:limit] + (finished[-room:] if room else [])
+    table = Table(
+        title=headline(document), title_justify="left", title_style="bold", box=None, pad_edge=False
+    )
+    for heading, justify in _COLUMNS:
+        table.add_column(heading, justify=justify, no_wrap=heading != "cause")  # type: ignore[arg-type]
+    for entry in shown:
+        table.add_row(*_cells(entry))
+    left_out = len(document["trials"]) - len(shown)
+    more = [Text(f"and {left_out} more; see them all with --json")] if left_out else []
+    return Group(Text(headline(document), style="bold"), table, *more)
+
+
+_COLUMNS = (
+    ("trial", "right"),
+    ("stage", "left"),
+    ("state", "left"),
+    ("epoch", "right"),
+    ("objective", "right"),
+    ("attempt", "right"),
+    ("cause", "left"),
+)
+
+
+def _cells(entry: Mapping[str, Any]) -> list[str | Text]:
+    reasons = [each for each in (entry["cause"], entry["detail"]) if each]
+    return [
+        label(entry["number"], entry["trial"]),
+        entry["stage"],
+        Text(entry["state"], style=_STYLES[entry["state"]]),
+        f"{entry['epoch']}/{entry['epochs']}",
+        fixed(entry["objective"]),
+        str(entry["attempt"]),
+        Text(": ".join(reasons)),
+    ]
+
+
+def _state(
+    folder: SweepFolder, manifest: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], owned: bool
+) -> str:
+    if owned:
+        return "stopping" if folder.paths.stop.exists() else "running"
+    finished = manifest.get("finished")
+    left_over = any(each["state"] == TrialState.PENDING for each in entries)
+    if finished is None or (finished == "complete" and left_over):
+        return "interrupted"
+    return str(finished)
+
+
+def _entry(trial: TrialFolder, metric: str, owned: bool) -> dict[str, Any]:
+    train = trial.record.settings.get("train", {})
+    cause, detail = _reason(trial)
+    return {
+        "trial": trial.name,
+        "number": trial.record.number,
+        "stage": trial.record.stage.value,
+        "state": _trial_state(trial, owned).value,
+        "epoch": trial.epoch,
+        "epochs": train.get("epochs"),
+        "objective": _objective(trial, metric),
+        "attempt": trial.attempts[-1] if trial.attempts else 0,
+        "cause": cause,
+        "detail": detail,
+    }
+
+
+def _trial_state(trial: TrialFolder, owned: bool) -> TrialState:
+    """A trial whose newest attempt has ended, or that nobody listens to, waits for its next attempt."""
+    if trial.state is not TrialState.RUNNING:
+        return trial.state
+    waits = trial.attempts[-1] in trial.ends
+    return TrialState.RUNNING if owned and not waits else TrialState.PENDING
+
+
+def _reason(trial: TrialFolder) -> tuple[str | None, str | None]:
+    """Why the trial failed, or, while it is unfinished, why its newest ended attempt did."""
+    if trial.result is not None:
+        return trial.result.cause, trial.result.detail
+    if trial.ends and (end := trial.ends[max(trial.ends)]).ended.is_failure:
+        return end.ended.value, end.cause
+    return None, None
+
+
+def _objective(trial: TrialFolder, metric: str) -> float | None:
+    if trial.result is not None and trial.result.objective is not None:
+        return trial.result.objective
+    value = trial.history[-1].get(metric) if trial.history else None
+    return None if value is None else float(value)
+
+
+def _best(trial: TrialFolder) -> dict[str, Any]:
+    return {
+        "trial": trial.name,
+        "number": trial.record.number,
+        "objective": trial.result.objective if trial.result else None,
+        "params": trial.record.params,
+    }
