@@ -1,0 +1,160 @@
+"""Ray as a muscle: start or join it quietly, and say what fits on it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.errors import UnreachableError, UsageError
+from orchestrator.trial.assignment import Shape
+
+__all__ = ["Cluster", "Node", "open_cluster", "remove_scratch"]
+
+# What Ray, Tune and their libraries would otherwise print, start or write on their own account.
+_QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+_OBJECT_STORE_BYTES = 128 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One machine of the cluster."""
+
+    host: str
+    """Its address."""
+    cpus: float
+    """Its CPUs, as Ray counts them."""
+    gpus: float
+    """Its GPUs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """What there is to run on."""
+
+    nodes: tuple[Node, ...]
+    """Every living machine."""
+
+    @property
+    def has_gpus(self) -> bool:
+        """Whether any machine has a GPU."""
+        return any(node.gpus for node in self.nodes)
+
+    def slots(self, shape: Shape) -> int:
+        """How many trials of a shape fit at once, each rank on one machine.
+
+        Raises UsageError, naming what is missing, if not even one does.
+        """
+        ranks = sum(self._ranks_on(node, shape) for node in self.nodes)
+        if ranks < shape.workers:
+            most = max(self.nodes, key=lambda node: (node.gpus, node.cpus))
+            raise UsageError(
+                f"a trial needs {shape.workers} rank(s) of {shape.cpus} CPU(s) and {shape.gpus:g} GPU(s), but "
+                f"the cluster has room for {ranks}: its largest of {len(self.nodes)} node(s), {most.host}, has "
+                f"{most.cpus:g} CPU(s) and {most.gpus:g} GPU(s); lower resources.workers, cpus_per_worker or "
+                "gpus_per_worker, or add a node"
+            )
+        return ranks // shape.workers
+
+    @staticmethod
+    def _ranks_on(node: Node, shape: Shape) -> int:
+        by_cpu = int(node.cpus // shape.cpus)
+        return min(by_cpu, int(node.gpus / shape.gpus + 1e-9)) if shape.gpus else by_cpu
+
+
+@contextmanager
+def open_cluster(address: str | None, scratch: Path) -> Iterator[Cluster]:
+    """Start a private Ray on this machine, or join the one at `address`, for as long as the block runs.
+
+    A private Ray keeps its files and its own access token under `scratch`, which is removed at the end.
+    Raises UnreachableError if the cluster does not answer.
+    """
+    os.environ.update(_QUIET)
+    if address is None:
+        _make_token(scratch)
+    import ray
+
+    for name in ("ray", "ray.tune", "ray.train", "ray.air", "ray.data"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        ray.init(**_options(address, scratch))
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
+        raise UnreachableError(_unreachable(address, error)) from error
+    try:
+        yield _look(ray)
+    finally:
+        ray.shutdown()
+        if address is None:
+            remove_scratch(scratch)
+
+
+def remove_scratch(scratch: Path) -> None:
+    """Remove the files of a private Ray that is gone."""
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _options(address: str | None, scratch: Path) -> dict[str, Any]:
+    quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_logging": True}
+    if address is not None:
+        return {"address": address, **quiet}
+    return {
+        "address": "local",
+        "num_cpus": len(os.sched_getaffinity(0)),
+        "include_dashboard": False,
+        "object_store_memory": _OBJECT_STORE_BYTES,
+        "_temp_dir": str(scratch),
+        **quiet,
+    }
+
+
+def _make_token(scratch: Path) -> None:
+    """A token of this sweep's own: Ray's default is one for all, in a file that others may read."""
+    scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = scratch / "token"
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.write(handle, secrets.token_hex(32).encode())
+    finally:
+        os.close(handle)
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)
+
+
+def _look(ray: Any) -> Cluster:
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    return Cluster(
+        nodes=tuple(
+            Node(
+                host=node["NodeManagerAddress"],
+                cpus=node["Resources"].get("CPU", 0.0),
+                gpus=node["Resources"].get("GPU", 0.0),
+            )
+            for node in alive
+        )
+    )
+
+
+def _unreachable(address: str | None, error: Exception) -> str:
+    if address is None:
+        where, hint = "Ray did not start on this machine", "run `cpsc-orchestrate doctor`"
+    else:
+        where = f"no Ray cluster answers at {address}"
+        hint = "check the address, and that RAY_AUTH_TOKEN_PATH names the file with the cluster's token"
+    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return f"{where}: {reason}; {hint}"

@@ -1,0 +1,56 @@
+"""What a driver is told to run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+__all__ = ["Assignment", "Shape"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """The processes of one trial."""
+
+    workers: int
+    """Ranks."""
+    cpus: int
+    """CPUs of each rank, which are also its threads."""
+    gpus: float
+    """GPUs of each rank."""
+
+    def bundles(self) -> list[dict[str, float]]:
+        """The placement group of a trial: an empty bundle for the driver, then one for each rank."""
+        rank = {"CPU": float(self.cpus)} | ({"GPU": self.gpus} if self.gpus else {})
+        return [{}] + [dict(rank) for _ in range(self.workers)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """One attempt at one trial."""
+
+    name: str
+    """The trial's hash."""
+    attempt: int
+    """The attempt's number, from 1."""
+    folder: str
+    """Absolute path of the trial's folder."""
+    settings: dict[str, Any]
+    """The trial's settings, see cpsc_core.settings.TrialSettings."""
+    shape: Shape
+    """The processes it runs on."""
+    stop_file: str
+    """File whose existence asks the trial to stop."""
+    hang_seconds: float
+    """Silence after which the ranks count as hanging."""
+
+    def to_config(self) -> dict[str, Any]:
+        """The assignment as a Tune config."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """The assignment in a Tune config."""
+        return cls(**{**config, "shape": Shape(**config["shape"])})

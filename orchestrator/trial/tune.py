@@ -1,0 +1,136 @@
+"""Ray Tune's interfaces over the controller: what to run, whether to go on, and what has ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from ray import tune
+from ray.tune import Callback
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import Searcher
+
+from orchestrator.store.records import EndClass
+from orchestrator.trial.assignment import Assignment
+from orchestrator.trial.driver import TrialDriver
+from orchestrator.trial.gang import News
+
+__all__ = ["Orders", "run_trials"]
+
+
+class Orders(Protocol):
+    """Who decides; Tune only carries out."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to hand out, ever."""
+
+    def hand_out(self) -> Assignment | None:
+        """The next attempt to run; None if there is none now."""
+
+    def hear_line(self, assignment: Assignment, line: dict[str, Any]) -> bool:
+        """Take note of an epoch; whether the trial goes on."""
+
+    def hear_end(
+        self, assignment: Assignment, ended: EndClass, cause: str | None, trace: list[str], node: str | None
+    ) -> None:
+        """Take note of an attempt's end; called exactly once for each that was handed out."""
+
+    def tick(self) -> None:
+        """Called a few times a second."""
+
+
+def run_trials(orders: Orders, *, slots: int, scratch: Path) -> None:
+    """Run attempts on the cluster, `slots` at a time, until the orders are finished.
+
+    Tune keeps nothing: no checkpoint, no snapshot, no logger, no retry, no metric of its own.
+    """
+    searcher = _OrdersSearcher(orders)
+    tune.run(
+        TrialDriver,
+        name="tune",
+        config={},
+        search_alg=searcher,
+        scheduler=_OrdersScheduler(searcher),
+        num_samples=-1,
+        max_concurrent_trials=slots,
+        reuse_actors=True,
+        storage_path=str(scratch / "tune"),
+        checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        callbacks=[_Ticker(orders.tick)],
+        trial_name_creator=_short_name,
+        trial_dirname_creator=_short_name,
+        raise_on_failed_trial=False,
+        verbose=0,
+    )
+
+
+class _OrdersSearcher(Searcher):
+    """Hands out attempts as Tune trials and reports their ends; a Tune trial is one attempt."""
+
+    def __init__(self, orders: Orders) -> None:
+        super().__init__()
+        self.orders = orders
+        self.assignments: dict[str, Assignment] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
+        assignment = self.orders.hand_out()
+        if assignment is None:
+            return Searcher.FINISHED if self.orders.finished else None
+        self.assignments[trial_id] = assignment
+        return assignment.to_config()
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Tune cannot tell pruned from complete, nor why an actor died: the orders know the first."""
+        assignment = self.assignments.pop(trial_id)
+        if error or result is None:
+            self.orders.hear_end(
+                assignment, EndClass.INFRASTRUCTURE, "the trial's driver process died", [], None
+            )
+            return
+        news = _news(result)
+        ended = news.ended or EndClass.PRUNED
+        self.orders.hear_end(assignment, ended, news.cause, news.trace, result.get("node"))
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the folders are the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the folders are the state."""
+
+
+class _OrdersScheduler(FIFOScheduler):
+    """Asks the orders after each epoch whether a trial goes on."""
+
+    def __init__(self, searcher: _OrdersSearcher) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._searcher = searcher
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        line = _news(result).line
+        orders, assignment = self._searcher.orders, self._searcher.assignments[trial.trial_id]
+        goes_on = line is None or orders.hear_line(assignment, line)
+        return str(FIFOScheduler.CONTINUE if goes_on else FIFOScheduler.STOP)
+
+
+class _Ticker(Callback):
+    def __init__(self, tick: Callable[[], None]) -> None:
+        self._tick = tick
+        self._last = 0.0
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        if (now := time.monotonic()) - self._last > 0.25:
+            self._last = now
+            self._tick()
+
+
+def _news(result: dict[str, Any]) -> News:
+    return News(line=result["line"], ended=result["ended"], cause=result["cause"], trace=result["trace"])
+
+
+def _short_name(trial: Any) -> str:
+    return f"{trial.config['name']}-{trial.config['attempt']}-{trial.trial_id}"
