@@ -22,7 +22,7 @@ __all__ = ["closing_text"]
 
 
 def closing_text(folder: SweepFolder) -> Group:
-    """Leaderboard, best parameters as YAML, and where everything lies, ready to be printed with `crop=False`."""
+    """Leaderboard, best parameters as YAML, where everything lies; print it with `crop=False`."""
     best, trials = find_best(folder), folder.trials()
     states = [trial.state for trial in trials]
     counts = {state: states.count(state) for state in TrialState}

@@ -110,7 +110,7 @@ def confirmations(trials: Iterable[TrialFolder]) -> dict[str, Confirmation]:
     searched = {
         each.name: _configuration(each.record) for each in trials if each.record.stage is Stage.SEARCH
     }
-    return {name: _summary(groups[key]) for name, key in keys.items() if key in groups}
+    return {name: _summary(groups[key]) for name, key in searched.items() if key in groups}
 
 
 def leaderboard_document(folder: SweepFolder) -> dict[str, Any]:
