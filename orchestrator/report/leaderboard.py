@@ -13,6 +13,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.outcome import objective_value
 from orchestrator.report.wording import align, fixed, label, share
 from orchestrator.store.folder import SweepFolder, TrialFolder
 from orchestrator.store.records import Stage, TrialRecord, TrialState
@@ -182,17 +183,15 @@ def _deviation(values: Sequence[float]) -> float | None:
 
 
 def _row(trial: TrialFolder, objective: Objective, confirmed: Confirmation | None) -> dict[str, Any]:
-    values = [float(line[objective.metric]) for line in trial.history if objective.metric in line]
-    best = max if objective.direction == "maximize" else min
-    last_line = trial.history[-1] if trial.history else {}
+    lines, metric, direction = trial.history, objective.metric, objective.direction
     return {
         "trial": trial.name,
         "number": trial.record.number,
         "objective": _objective(trial),
-        "last": values[-1] if values else None,
-        "best": best(values, default=None),
-        "mean5": statistics.fmean(values[-5:]) if values else None,
-        "label_fidelity": last_line.get("label_fidelity"),
+        "last": objective_value(lines, metric, direction, "last"),
+        "best": objective_value(lines, metric, direction, "best"),
+        "mean5": objective_value(lines, metric, direction, "mean5"),
+        "label_fidelity": lines[-1].get("label_fidelity") if lines else None,
         "params": trial.record.params,
         "confirm": asdict(confirmed) if confirmed else None,
     }
