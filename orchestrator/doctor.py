@@ -1,0 +1,246 @@
+"""Whether this machine can run sweeps, and what to do where it cannot."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from cpsc_core.attempt import replacing
+from orchestrator.report.wording import size
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["Check", "Verdict", "doctor_document", "examine", "exit_code", "render_doctor"]
+
+_DISTRIBUTION = "cpsc-orchestrate"
+_TORCH_PROBE = """
+import json, torch
+devices = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+print(json.dumps({"version": torch.__version__, "devices": devices, "threads": torch.get_num_threads()}))
+"""
+_TORCH_SECONDS = 180
+_LITTLE_DISK = 5 * 1024**3
+_NO_DISK = 200 * 1024**2
+_SHARED_MEMORY = 256 * 1024**2
+_LONGEST_SOCKET_PATH = 107 if sys.platform == "linux" else 103
+# What a private Ray adds to the folder of temporary files before its longest socket.
+_SOCKET_SUFFIX = "/cpsc-ray-12345678/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store"
+
+
+class Verdict(StrEnum):
+    """What a check came to."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    """What was looked at."""
+    verdict: Verdict
+    """fail: no sweep can run; warn: one can, with a drawback."""
+    finding: str
+    """What is true."""
+    advice: str | None = None
+    """What to do next; null if nothing."""
+    code: int = 2
+    """Exit code of the command if this check fails: 3 for storage that cannot be reached."""
+
+
+def examine(storage: Path) -> list[Check]:
+    """Look at everything a sweep below `storage` needs; takes seconds and leaves nothing behind."""
+    return [
+        *_installation(),
+        _torch(),
+        _processors(),
+        _shared_memory(),
+        _socket_paths(Path(tempfile.gettempdir())),
+        *_storage(storage),
+    ]
+
+
+def exit_code(checks: Sequence[Check]) -> int:
+    """0, or what the gravest failed check asks for."""
+    return max((check.code for check in checks if check.verdict is Verdict.FAIL), default=0)
+
+
+def doctor_document(checks: Sequence[Check]) -> dict[str, Any]:
+    """The checks as plain JSON values."""
+    rows = [{key: value for key, value in asdict(check).items() if key != "code"} for check in checks]
+    return {"ok": exit_code(checks) == 0, "checks": rows}
+
+
+def render_doctor(checks: Sequence[Check]) -> Table:
+    """The checks as a table."""
+    from rich.table import Table
+    from rich.text import Text
+
+    styles = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "bold red"}
+    table = Table(box=None, pad_edge=False)
+    for heading in ("check", "verdict"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("finding", "what to do next"):
+        table.add_column(heading, overflow="fold")
+    for check in checks:
+        verdict = Text(check.verdict, style=styles[check.verdict])
+        table.add_row(check.name, verdict, Text(check.finding), Text(check.advice or ""))
+    return table
+
+
+def _installation() -> list[Check]:
+    """Python and every required package, against what the installed distribution declares."""
+    try:
+        ours = metadata.distribution(_DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        finding = f"{_DISTRIBUTION} runs from a folder, so its requirements are not known"
+        advice = "run `pip install .` in that folder"
+        return [Check(name="installation", verdict=Verdict.FAIL, finding=finding, advice=advice)]
+    requirements = [Requirement(text) for text in ours.requires or []]
+    needed = [each for each in requirements if each.marker is None or each.marker.evaluate({"extra": ""})]
+    return [_python(ours.metadata["Requires-Python"]), *(_package(each) for each in needed)]
+
+
+def _python(wanted: str) -> Check:
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    if SpecifierSet(wanted).contains(version):
+        return Check(name="python", verdict=Verdict.OK, finding=version)
+    advice = f"make a virtual environment with Python {wanted}"
+    return Check(name="python", verdict=Verdict.FAIL, finding=f"{version}, needed {wanted}", advice=advice)
+
+
+def _package(requirement: Requirement) -> Check:
+    name, wanted = requirement.name, requirement.specifier
+    requirement.marker = None
+    advice = f"pip install {str(requirement)!r}"
+    try:
+        version = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return Check(name=name, verdict=Verdict.FAIL, finding=f"missing, needed {wanted}", advice=advice)
+    if wanted.contains(version, prereleases=True):
+        return Check(name=name, verdict=Verdict.OK, finding=version)
+    return Check(name=name, verdict=Verdict.WARN, finding=f"{version}, tested with {wanted}", advice=advice)
+
+
+def _torch() -> Check:
+    """Ask torch in a process of its own: importing it is slow, and a broken build can crash."""
+    command = [sys.executable, "-c", _TORCH_PROBE]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=_TORCH_SECONDS, check=True)
+    except subprocess.TimeoutExpired:
+        finding = f"did not import within {_TORCH_SECONDS} s"
+    except subprocess.CalledProcessError as error:
+        finding = (error.stderr.strip().splitlines() or [f"exit code {error.returncode}"])[-1]
+    else:
+        found = json.loads(answer.stdout.splitlines()[-1])
+        devices = ", ".join(found["devices"]) or "no CUDA device, training runs on the CPU"
+        return Check(name="torch works", verdict=Verdict.OK, finding=f"{devices}; {found['threads']} threads")
+    advice = "reinstall torch as https://pytorch.org/get-started says"
+    return Check(name="torch works", verdict=Verdict.FAIL, finding=finding, advice=advice)
+
+
+def _processors() -> Check:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if usable > 1:
+        return Check(name="processors", verdict=Verdict.OK, finding=f"{usable} CPUs")
+    advice = "trials share one CPU with the controller; allow this process more of them"
+    return Check(name="processors", verdict=Verdict.WARN, finding="1 CPU", advice=advice)
+
+
+def _shared_memory(folder: Path = Path("/dev/shm")) -> Check:  # noqa: S108
+    if not folder.is_dir():
+        return Check(name="shared memory", verdict=Verdict.OK, finding=f"no {folder} on this system")
+    total = shutil.disk_usage(folder).total
+    if total >= _SHARED_MEMORY:
+        return Check(name="shared memory", verdict=Verdict.OK, finding=f"{folder} has {size(total)}")
+    return Check(
+        name="shared memory",
+        verdict=Verdict.WARN,
+        finding=f"{folder} has {size(total)}, Ray wants {size(_SHARED_MEMORY)}",
+        advice="start the container with --shm-size=1g; Ray uses slow files otherwise",
+    )
+
+
+def _socket_paths(temporary: Path) -> Check:
+    longest = len(f"{temporary}{_SOCKET_SUFFIX}")
+    if longest <= _LONGEST_SOCKET_PATH:
+        return Check(name="temporary files", verdict=Verdict.OK, finding=str(temporary))
+    return Check(
+        name="temporary files",
+        verdict=Verdict.FAIL,
+        finding=f"{temporary} is too long: sockets need {longest} of {_LONGEST_SOCKET_PATH} characters",
+        advice="set TMPDIR to a short path such as /tmp",
+    )
+
+
+def _storage(storage: Path) -> list[Check]:
+    """Whether the storage folder, or the nearest folder above it that exists, keeps what is written."""
+    place = next(each for each in (storage, *storage.parents) if each.exists())
+    where = str(storage) if place == storage else f"{storage} (will be made in {place})"
+    try:
+        with tempfile.TemporaryDirectory(prefix=".cpsc-doctor-", dir=place) as folder:
+            _write_and_rename(Path(folder) / "probe")
+            locks = _locks(Path(folder) / "lock")
+        free = shutil.disk_usage(place).free
+    except OSError as error:
+        finding = f"{where}: {error.strerror or error}"
+        advice = "make it writable, or name another folder with --storage"
+        return [Check(name="storage", verdict=Verdict.FAIL, finding=finding, advice=advice, code=3)]
+    return [Check(name="storage", verdict=Verdict.OK, finding=where), _locking(locks), _space(free)]
+
+
+def _write_and_rename(path: Path) -> None:
+    """Write a file the way every record is written: aside, fsync, rename, fsync of the folder."""
+    with replacing(path) as draft:
+        draft.write_bytes(b"probe")
+    if path.read_bytes() != b"probe":
+        raise OSError("a file that was written reads back differently")
+
+
+def _locks(path: Path) -> bool:
+    """Whether a lock keeps a second holder out; some network file systems only pretend."""
+    with path.open("w") as first, path.open("w") as second:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _locking(works: bool) -> Check:
+    if works:
+        return Check(name="storage locks", verdict=Verdict.OK, finding="a lock keeps a second controller out")
+    return Check(
+        name="storage locks",
+        verdict=Verdict.FAIL,
+        finding="flock does not keep a second holder out",
+        advice="use a local disk, or mount the share with locks",
+        code=3,
+    )
+
+
+def _space(free: int) -> Check:
+    verdict = Verdict.FAIL if free < _NO_DISK else Verdict.WARN if free < _LITTLE_DISK else Verdict.OK
+    advice = (
+        None if verdict is Verdict.OK else "make room; `cpsc-orchestrate plan FILE` says what a sweep needs"
+    )
+    return Check(name="storage space", verdict=verdict, finding=f"{size(free)} free", advice=advice)
