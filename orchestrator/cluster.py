@@ -65,10 +65,10 @@ class Cluster:
         if ranks < shape.workers:
             most = max(self.nodes, key=lambda node: (node.gpus, node.cpus))
             raise UsageError(
-                f"a trial needs {shape.workers} rank(s) of {shape.cpus} CPU(s) and {shape.gpus:g} GPU(s), but "
-                f"the cluster has room for {ranks}: its largest of {len(self.nodes)} node(s), {most.host}, has "
-                f"{most.cpus:g} CPU(s) and {most.gpus:g} GPU(s); lower resources.workers, cpus_per_worker or "
-                "gpus_per_worker, or add a node"
+                f"a trial needs {shape.workers} rank(s) of {shape.cpus} CPU(s) and {shape.gpus:g} GPU(s); "
+                f"the cluster has room for {ranks}: its largest of {len(self.nodes)} node(s), {most.host}, "
+                f"has {most.cpus:g} CPU(s) and {most.gpus:g} GPU(s); lower resources.workers, "
+                "cpus_per_worker or gpus_per_worker, or add a node"
             )
         return ranks // shape.workers
 

@@ -30,6 +30,7 @@ __all__ = [
     "State",
     "Suggested",
     "Wait",
+    "count_finished",
     "decide",
 ]
 
@@ -260,6 +261,15 @@ def decide(state: State, event: Event) -> tuple[State, tuple[Action, ...]]:
             ), ()
 
 
+def count_finished(state: State, trial: Standing, objective: float | None) -> State:
+    """The state once a trial has ended, with what the plateau rule looks at; confirm trials do not count."""
+    if trial.stage is Stage.CONFIRM:
+        return state
+    if objective is None or not _improves(state, objective):
+        return replace(state, since_best=state.since_best + 1)
+    return replace(state, best=objective, since_best=0)
+
+
 def _fill_slot(state: State, now: float) -> tuple[State, tuple[Action, ...]]:
     if state.stopping:
         return state, (Wait(None) if state.live else Finish(state.closed or "stopped"),)
@@ -284,6 +294,10 @@ def _start(state: State, name: str) -> tuple[State, tuple[Action, ...]]:
     waiting = tuple(each for each in state.waiting if each != name)
     state = replace(_put(state, trial), waiting=waiting, live=state.live | {name})
     return state, (RunTrial(name, trial.attempts),)
+
+
+def _close(state: State, event: Closed) -> State:
+    return replace(state, closed=state.closed or event.reason, stopping=state.stopping or event.stopping)
 
 
 def _why_closed(state: State) -> str | None:
@@ -329,13 +343,18 @@ def _hear_report(state: State, event: Reported) -> tuple[State, tuple[Action, ..
 
 def _hear_end(state: State, event: Ended) -> tuple[State, tuple[Action, ...]]:
     trial = state.trials[event.name]
-    state = replace(state, live=state.live - {event.name}, seconds=state.seconds + event.seconds)
+    state = replace(
+        state,
+        live=state.live - {event.name},
+        waiting=tuple(name for name in state.waiting if name != event.name),
+        seconds=state.seconds + event.seconds,
+    )
     if trial.state.is_final:
-        return _count_finished(state, trial, None), ()
+        return count_finished(state, trial, None), ()
     if event.ended is EndClass.COMPLETE:
         state = _put(state, replace(trial, state=TrialState.COMPLETE))
         commit = Commit(event.name, TrialState.COMPLETE)
-        return _count_finished(state, trial, event.objective), (commit,)
+        return count_finished(state, trial, event.objective), (commit,)
     if event.ended.is_failure:
         return _hear_failure(state, trial, event)
     waiting = replace(trial, state=TrialState.PENDING)
@@ -353,15 +372,7 @@ def _hear_failure(state: State, trial: Standing, event: Ended) -> tuple[State, t
         return replace(_put(state, again), waiting=(event.name, *state.waiting)), ()
     state = _put(state, replace(trial, state=TrialState.FAILED, failures=failures))
     commit = Commit(event.name, TrialState.FAILED, event.ended.value, event.detail)
-    return _count_finished(state, trial, None), (commit,)
-
-
-def _count_finished(state: State, trial: Standing, objective: float | None) -> State:
-    if trial.stage is Stage.CONFIRM:
-        return state
-    if objective is None or not _improves(state, objective):
-        return replace(state, since_best=state.since_best + 1)
-    return replace(state, best=objective, since_best=0)
+    return count_finished(state, trial, None), (commit,)
 
 
 def _improves(state: State, objective: float) -> bool:

@@ -39,7 +39,7 @@ _NO_DISK = 200 * 1024**2
 _SHARED_MEMORY = 256 * 1024**2
 _LONGEST_SOCKET_PATH = 107 if sys.platform == "linux" else 103
 # What a private Ray adds to the folder of temporary files before its longest socket.
-_SOCKET_SUFFIX = "/cpsc-ray-12345678/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store"
+_SOCKET_SUFFIX = "/cpsc-ray-1234567-1234567890/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store"
 
 
 class Verdict(StrEnum):
@@ -158,7 +158,7 @@ def _torch() -> Check:
 
 
 def _processors() -> Check:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    usable = len(os.sched_getaffinity(0))
     if usable > 1:
         return Check(name="processors", verdict=Verdict.OK, finding=f"{usable} CPUs")
     advice = "trials share one CPU with the controller; allow this process more of them"

@@ -99,7 +99,7 @@ class PlainProgress:
     """A timed line when a stage begins, when a trial starts, is tried again or ends, and once a minute."""
 
     def __init__(self, stream: TextIO, *, now: Callable[[], float] = time.time) -> None:
-        self._stream = stream
+        self._stream = _Unbreakable(stream)
         self._now = now
         self._board: Board | None = None
         self._summarised = now()
@@ -113,10 +113,8 @@ class PlainProgress:
     def say(self, line: str) -> None:
         """Print one line with the time before it."""
         stamp = time.strftime("%H:%M:%S", time.localtime(self._now()))
-        # Nobody reads any more, but the sweep goes on.
-        with suppress(OSError, ValueError):
-            self._stream.write(f"{stamp} {line}\n")
-            self._stream.flush()
+        self._stream.write(f"{stamp} {line}\n")
+        self._stream.flush()
 
     def show(self, board: Board) -> None:
         """Print what has changed since the last board."""
@@ -181,19 +179,24 @@ class LiveProgress:
         return Group(*([_table(board, room)] if board.rows else []), *lines)
 
 
+# OSError and ValueError: the terminal is closed. RuntimeError: a signal handler has something to say in the
+# middle of another write.
+_UNWRITABLE = (OSError, ValueError, RuntimeError)
+
+
 class _Unbreakable:
-    """A stream that swallows what it can no longer write: a closed terminal must not end a sweep."""
+    """A stream that swallows what it cannot write: a terminal must not end a sweep."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        with suppress(OSError, ValueError):
+        with suppress(*_UNWRITABLE):
             return self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        with suppress(OSError, ValueError):
+        with suppress(*_UNWRITABLE):
             self._stream.flush()
 
     def __getattr__(self, name: str) -> object:

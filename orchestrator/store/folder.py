@@ -11,7 +11,7 @@ from typing import Any
 from cpsc_core.attempt import read_lines
 from orchestrator.errors import UsageError
 from orchestrator.store.paths import SweepPaths, TrialPaths
-from orchestrator.store.records import AttemptEnd, Duplicate, EndClass, Result, Stage, TrialRecord, TrialState
+from orchestrator.store.records import AttemptEnd, Duplicate, Result, Stage, TrialRecord, TrialState
 
 __all__ = ["SweepFolder", "TrialFolder", "find_sweep", "read_json"]
 
@@ -81,15 +81,25 @@ class TrialFolder:
         found = {number: read_json(self.paths.attempt(number).end) for number in self.attempts}
         return {number: AttemptEnd.from_dict(raw) for number, raw in found.items() if raw}
 
-    def count(self, ended: EndClass) -> int:
-        """How many attempts ended in one way."""
-        return sum(end.ended is ended for end in self.ends.values())
+    def failures(self) -> list[AttemptEnd]:
+        """How its attempts failed since the trial was last opened: a reopened one starts afresh."""
+        opened = [
+            number for number in self.attempts if (self.paths.attempt(number).root / "result.json").exists()
+        ]
+        first = max(opened, default=0) + 1
+        return [end for number, end in self.ends.items() if number >= first and end.ended.is_failure]
+
+    def attempt_seconds(self, number: int) -> float:
+        """Seconds of one attempt's own work, up to its last metrics line."""
+        lines = read_lines(self.paths.attempt(number).metrics)
+        started = read_json(self.paths.attempt(number).process) or {}
+        own = [line for line in lines if line["epoch"] > started.get("from_epoch", 0)]
+        return float(own[-1]["seconds"]) if own else 0.0
 
     @property
     def seconds(self) -> float:
         """Seconds of work over all attempts."""
-        lines = (read_lines(self.paths.attempt(number).metrics) for number in self.attempts)
-        return sum(float(each[-1].get("seconds", 0.0)) for each in lines if each)
+        return sum(self.attempt_seconds(number) for number in self.attempts)
 
     def samples(self) -> dict[int, Path]:
         """Sample grids by epoch; of an epoch drawn twice the newest attempt's."""

@@ -169,6 +169,14 @@ class TrialPaths:
         """One attempt."""
         return AttemptPaths(self.attempts / str(number))
 
+    def old_result(self, number: int) -> Path:
+        """Where the result goes when a trial is reopened after its attempt of this number."""
+        return self.attempts / str(number) / "result.json"
+
+    def was_reopened(self, number: int) -> bool:
+        """Whether the trial was finished with this attempt, and then opened again."""
+        return self.old_result(number).exists()
+
     def attempt_numbers(self) -> list[int]:
         """Numbers of the attempts that have a folder, ascending."""
         if not self.attempts.is_dir():

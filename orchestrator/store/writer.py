@@ -73,9 +73,9 @@ class SweepWriter:
         """Make a finished trial unfinished: its result moves into its newest attempt."""
         self.lease.check()
         trial = self.paths.trial(name)
-        newest = trial.attempt(max(trial.attempt_numbers(), default=1)).root
-        newest.mkdir(parents=True, exist_ok=True)
-        trial.result.replace(newest / "result.json")
+        old_result = trial.old_result(max(trial.attempt_numbers(), default=1))
+        old_result.parent.mkdir(parents=True, exist_ok=True)
+        trial.result.replace(old_result)
 
 
 def _create(path: Path, content: Mapping[str, Any]) -> bool:

@@ -1,0 +1,85 @@
+"""From the controller's state to what a display shows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from statistics import fmean
+
+from orchestrator.controller import Controller
+from orchestrator.decide import Standing
+from orchestrator.progress import Board, Row
+from orchestrator.store.records import Stage, TrialState
+
+__all__ = ["Pace", "draw_board"]
+
+
+class Pace:
+    """How fast epochs go by, for an honest guess at the time left."""
+
+    def __init__(self, clock: Callable[[], float], slots: int) -> None:
+        self._clock = clock
+        self._slots = slots
+        self._began: float | None = None
+        self._epochs = 0
+
+    def hear_epoch(self) -> None:
+        """Count one epoch of any trial."""
+        if self._began is None:
+            self._began = self._clock()
+        else:
+            self._epochs += 1
+
+    def seconds_for(self, epochs: float) -> float | None:
+        """Time that many more epochs take at the pace so far; None before the pace is known."""
+        if self._began is None or self._epochs < self._slots:
+            return None
+        return epochs * (self._clock() - self._began) / self._epochs
+
+
+def draw_board(controller: Controller, pace: Pace, note: str | None = None) -> Board:
+    """The sweep as it stands now."""
+    state, config = controller.state, controller.config
+    confirming = state.confirmed
+    stage = Stage.CONFIRM if confirming else Stage.SEARCH
+    staged = [trial for trial in state.trials.values() if trial.stage is stage]
+    planned = len(staged) if confirming else max(state.rules.trials, state.suggestions)
+    return Board(
+        stage=stage.value,
+        rows=tuple(_row(controller, trial) for trial in state.trials.values()),
+        best=state.best,
+        counts=Counter(trial.state for trial in staged),
+        planned=planned,
+        seconds_left=pace.seconds_for(_epochs_left(controller, staged, planned, config.train.epochs)),
+        note=note,
+    )
+
+
+def _row(controller: Controller, trial: Standing) -> Row:
+    line = controller.newest.get(trial.name, {})
+    return Row(
+        number=trial.number,
+        name=trial.name,
+        stage=trial.stage,
+        state=trial.state,
+        epoch=line.get("epoch", 0),
+        epochs=controller.config.train.epochs,
+        objective=line.get(controller.config.objective.metric),
+        attempt=trial.attempts,
+        cause=controller.causes.get(trial.name),
+    )
+
+
+def _epochs_left(controller: Controller, staged: list[Standing], planned: int, epochs: int) -> float:
+    """Epochs to go in the stage; a trial that has not begun is taken to last as long as those that ended."""
+    lengths: list[float] = []
+    begun: list[float] = []
+    for trial in staged:
+        done = float(controller.newest.get(trial.name, {}).get("epoch", 0))
+        if trial.state.is_final:
+            lengths.append(done)
+        elif trial.state is TrialState.RUNNING:
+            begun.append(done)
+    expected = fmean(lengths) if lengths else float(epochs)
+    fresh = planned - len(lengths) - len(begun)
+    return expected * fresh + sum(max(expected - done, 1.0) for done in begun)

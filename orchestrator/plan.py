@@ -1,0 +1,175 @@
+"""What a sweep will cost, before it is run: trials, rungs, epochs, disk, and hours on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.errors import UsageError
+from orchestrator.report.wording import duration, size
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from orchestrator.config import SweepConfig
+
+__all__ = ["measure", "plan_document", "render_plan"]
+
+_SECONDS_PER_BATCH_SIZE = 10.0
+_LONGEST_MEASUREMENT = 900.0
+
+
+def measure(config: SweepConfig) -> dict[str, Any]:
+    """Time a few training iterations of the experiment in a process of their own on this machine.
+
+    One rank is timed: its share of the batch, with its threads. See cpsc_core.measure.Measurement for the
+    keys. Raises UsageError if the experiment cannot be trained here at all.
+    """
+    train = asdict(config.train)
+    train["batch_size"] = max(config.train.batch_size // config.resources.workers, 2)
+    request = {
+        "train": train,
+        "teacher": config.teacher.arch,
+        "student": config.student.arch,
+        "data": config.data.name,
+        "threads": min(config.resources.cpus_per_worker, _processors()),
+        "seconds": _SECONDS_PER_BATCH_SIZE,
+    }
+    answer = subprocess.run(
+        [sys.executable, "-m", "cpsc_core.measure"],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        timeout=_LONGEST_MEASUREMENT,
+        check=False,
+    )
+    if answer.returncode:
+        said = (answer.stderr.strip().splitlines() or ["nothing"])[-1]
+        raise UsageError(f"this experiment does not train on this machine: {said}")
+    found: dict[str, Any] = json.loads(answer.stdout)
+    return found
+
+
+def plan_document(config: SweepConfig, measured: Mapping[str, Any]) -> dict[str, Any]:
+    """What the sweep will cost, as plain JSON values, from the file and a measurement of this machine.
+
+    `rungs` lists, for every epoch at which trials may be ended and for the last one, how many trials are
+    expected to get there.
+    """
+    rungs = _rungs(config)
+    confirm_trials = config.confirm.top * config.confirm.seeds
+    epochs = {"search": _search_epochs(rungs), "confirm": float(confirm_trials * config.train.epochs)}
+    total = sum(epochs.values())
+    hours = total * config.train.iterations_per_epoch * measured["seconds_per_iteration"] / 3600
+    slots = max(_processors() // _cpus_per_trial(config), 1)
+    return {
+        "sweep": config.name,
+        "trials": config.budget.trials,
+        "rungs": rungs,
+        "confirm_trials": confirm_trials,
+        "epochs": {**epochs, "total": total},
+        "slots": slots,
+        "hours": {"work": hours, "wall": hours / slots},
+        "disk_bytes": _disk(config, epochs, rungs[-1]["trials"] + confirm_trials, slots, measured),
+        "measured": dict(measured),
+        "notes": _notes(config, measured, hours),
+    }
+
+
+def render_plan(document: Mapping[str, Any]) -> Group:
+    """A plan document as text."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    for name, value in _lines(document):
+        table.add_row(name, Text(value))
+    return Group(Text(f"plan of {document['sweep']}", style="bold"), table, *map(Text, document["notes"]))
+
+
+def _lines(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    epochs, hours, disk = document["epochs"], document["hours"], document["disk_bytes"]
+    measured = document["measured"]
+    yield "search", f"{document['trials']} trials, {epochs['search']:.0f} epochs"
+    for rung in document["rungs"]:
+        yield "", f"{rung['trials']:.1f} trials reach epoch {rung['epochs']}"
+    yield "confirm", f"{document['confirm_trials']} trials, {epochs['confirm']:.0f} epochs"
+    yield (
+        "time",
+        f"{duration(hours['wall'] * 3600)} with {document['slots']} trial(s) at once on this machine",
+    )
+    yield (
+        "disk",
+        f"{size(disk['total'])}: "
+        + ", ".join(f"{name} {size(value)}" for name, value in disk.items() if name != "total"),
+    )
+    yield (
+        "networks",
+        ", ".join(
+            f"{name} {measured[f'{name}_parameters']:,}" for name in ("teacher", "student", "generator")
+        ),
+    )
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _cpus_per_trial(config: SweepConfig) -> int:
+    return config.resources.workers * config.resources.cpus_per_worker
+
+
+def _rungs(config: SweepConfig) -> list[dict[str, Any]]:
+    """Expected trials by epoch; only successive halving says beforehand what share passes a rung."""
+    epochs, trials = config.train.epochs, float(config.budget.trials)
+    if config.pruner.name != "successive_halving":
+        return [{"epochs": epochs, "trials": trials}]
+    factor = config.pruner.reduction_factor
+    ends = (*config.pruner.rungs(epochs), epochs)
+    return [{"epochs": end, "trials": trials / factor**passed} for passed, end in enumerate(ends)]
+
+
+def _search_epochs(rungs: Sequence[Mapping[str, Any]]) -> float:
+    """Epochs of all trials: whoever does not reach a rung has ended at the one before."""
+    reached = [rung["trials"] for rung in rungs] + [0.0]
+    return float(sum((reached[i] - reached[i + 1]) * rung["epochs"] for i, rung in enumerate(rungs)))
+
+
+def _disk(
+    config: SweepConfig, epochs: Mapping[str, float], complete: float, slots: int, measured: Mapping[str, Any]
+) -> dict[str, int]:
+    """Bytes that stay: a checkpoint per trial, complete ones' weights, grids twice if MLflow is local."""
+    trials = config.budget.trials + config.confirm.top * config.confirm.seeds
+    grids = sum(epochs.values()) / config.train.samples_every + 2 * trials
+    copies = 2 if config.tracking.uri is None else 1
+    parts = {
+        "checkpoints": (trials + slots) * measured["checkpoint_bytes"],
+        "weights": round(complete * measured["weights_bytes"]),
+        "samples": round(grids * copies * measured["samples_bytes"]),
+    }
+    return {**parts, "total": sum(parts.values())}
+
+
+def _notes(config: SweepConfig, measured: Mapping[str, Any], hours: float) -> list[str]:
+    share = max(config.train.batch_size // config.resources.workers, 2)
+    scaled = f", scaled up to {share}" if measured["measured_batch_size"] < share else ""
+    notes = [
+        f"measured on this machine: {measured['seconds_per_iteration']:.3f} s per iteration of one rank with "
+        f"{measured['threads']} thread(s) and batches of {measured['measured_batch_size']}{scaled}; GPUs, "
+        "communication, start-up and evaluation are not in it, and searched settings are taken as the file's"
+    ]
+    if _cpus_per_trial(config) > _processors():
+        notes.append(f"a trial wants {_cpus_per_trial(config)} CPUs and this machine has {_processors()}")
+    if config.pruner.name == "median":
+        notes.append(
+            "what the median pruner will save cannot be told beforehand; nothing is taken off for it"
+        )
+    if config.budget.hours is not None and hours > config.budget.hours:
+        notes.append(f"the budget of {config.budget.hours:g} trial hours will end the search earlier")
+    return notes

@@ -1,0 +1,382 @@
+"""The stages of a sweep: teacher, search, confirm, report. Takes the lease, starts or joins Ray."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cpsc_core.settings import DataSettings, TeacherSettings, TrialSettings
+from orchestrator.board import Pace, draw_board
+from orchestrator.cluster import Cluster, open_cluster, remove_scratch
+from orchestrator.config import Experiment, SweepConfig, difference, parse_experiment
+from orchestrator.controller import Controller
+from orchestrator.errors import BudgetError, UnreachableError, UsageError
+from orchestrator.interrupt import Interrupt
+from orchestrator.progress import Progress
+from orchestrator.provenance import git_state, package_versions, text_digest
+from orchestrator.store.folder import SweepFolder, TrialFolder
+from orchestrator.store.lease import Lease, read_owner
+from orchestrator.store.paths import StoragePaths, SweepPaths
+from orchestrator.store.records import EndClass, TrialState
+from orchestrator.store.writer import SweepWriter
+from orchestrator.trial.assignment import Shape
+
+__all__ = ["Outcome", "make_teacher", "owner", "request_stop", "resume_sweep", "run_sweep"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a sweep command ended."""
+
+    exit_code: int
+    """0 done, 1 a trial failed for a cause other than diverged, 130 or 143 interrupted."""
+    sweep: SweepPaths
+    """Where the sweep lies."""
+    message: str | None = None
+    """What happened and the next command, unless all went well."""
+
+
+def run_sweep(
+    experiment: Experiment, *, storage: Path | None = None, address: str | None = None, progress: Progress
+) -> Outcome:
+    """Run an experiment file to its end, or go on with it if its sweep folder exists.
+
+    Raises UsageError if the folder belongs to another file, naming the difference; OwnedError if another
+    controller has it; UnreachableError if the cluster or the storage cannot be reached.
+    """
+    root = (storage or Path(experiment.config.storage)).expanduser().resolve()
+    paths = StoragePaths(root).sweep(experiment.config.name)
+    if paths.experiment.exists():
+        _refuse_other_file(paths, experiment.config)
+    return _Run(experiment, paths, address, progress).carry_out(_Reopen(), add_trials=0, takeover=False)
+
+
+def resume_sweep(
+    folder: SweepFolder,
+    *,
+    failed: bool = False,
+    trials: Sequence[str] = (),
+    causes: Sequence[str] = (),
+    add_trials: int = 0,
+    takeover: bool = False,
+    address: str | None = None,
+    progress: Progress,
+) -> Outcome:
+    """Go on with a sweep from its folder, trying chosen finished trials again; raises as `run_sweep`."""
+    experiment = parse_experiment(folder.paths.experiment.read_text(encoding="utf-8"))
+    run = _Run(experiment, folder.paths, address, progress)
+    reopen = _Reopen(failed=failed, trials=tuple(trials), causes=tuple(causes))
+    return run.carry_out(reopen, add_trials=add_trials, takeover=takeover)
+
+
+def request_stop(folder: SweepFolder) -> None:
+    """Ask the controller of a sweep to checkpoint and stop; raises UsageError if nobody runs it."""
+    if owner(folder) is None:
+        raise UsageError(
+            f"nobody runs sweep {folder.name}; "
+            f"go on with it with `cpsc-orchestrate resume {folder.paths.root}`"
+        )
+    folder.paths.stop.touch()
+
+
+def owner(folder: SweepFolder) -> str | None:
+    """The living controller of a sweep, in words; None if nobody runs it."""
+    return read_owner(folder.paths.lease)
+
+
+def make_teacher(
+    experiment: Experiment, *, storage: Path | None = None, address: str | None = None, progress: Progress
+) -> dict[str, Any]:
+    """The card of an experiment's teacher, which is trained and kept first if need be."""
+    root = (storage or Path(experiment.config.storage)).expanduser().resolve()
+    root.mkdir(parents=True, exist_ok=True)
+    with open_cluster(address, _new_scratch()) as cluster:
+        return _teacher_stage(experiment.config, StoragePaths(root), cluster, progress)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reopen:
+    """Which finished trials a resume tries again."""
+
+    failed: bool = False
+    """Every failed trial."""
+    trials: tuple[str, ...] = ()
+    """Trials by hash or unambiguous beginning of it."""
+    causes: tuple[str, ...] = ()
+    """Failed trials whose failure is of one of these classes."""
+
+
+class _Run:
+    """One run of a sweep's controller, from the lease to the closing words."""
+
+    def __init__(
+        self, experiment: Experiment, paths: SweepPaths, address: str | None, progress: Progress
+    ) -> None:
+        self.config = experiment.config
+        self.experiment = experiment
+        self.paths = paths
+        self.address = address
+        self.progress = progress
+        self.scratch = _new_scratch()
+
+    def carry_out(self, reopen: _Reopen, *, add_trials: int, takeover: bool) -> Outcome:
+        try:
+            self.paths.trials.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UnreachableError(
+                f"cannot write to {self.paths.storage.root}: {error}; choose another folder with --storage"
+            ) from error
+        with ExitStack() as stack:
+            note = {"scratch": str(self.scratch)}
+            lease = stack.enter_context(Lease.acquire(self.paths.lease, note=note, takeover=takeover))
+            if stale := lease.previous.get("scratch"):
+                remove_scratch(Path(stale))
+            writer = SweepWriter(self.paths, lease)
+            self._prepare(writer, reopen, add_trials)
+            stack.enter_context(_logging_to(self.paths.log))
+            stack.callback(self.paths.stop.unlink, missing_ok=True)
+            interrupt = stack.enter_context(Interrupt(self._ask_to_stop, self._farewell()))
+            reason = self._stages(writer, interrupt)
+            return self._conclude(writer, reason, interrupt)
+
+    def _prepare(self, writer: SweepWriter, reopen: _Reopen, add_trials: int) -> None:
+        """What can be refused is refused here, before anything runs."""
+        self.paths.stop.unlink(missing_ok=True)
+        if not self.paths.experiment.exists():
+            self.paths.experiment.write_text(self.experiment.text, encoding="utf-8")
+        manifest = SweepFolder(self.paths).manifest
+        added = manifest.get("added_trials", 0) + add_trials
+        budget = self.config.budget
+        self.config = self.config.model_copy(
+            update={"budget": budget.model_copy(update={"trials": budget.trials + added})}
+        )
+        for trial in _chosen(SweepFolder(self.paths), reopen):
+            writer.reopen(trial.name)
+        writer.write_manifest(self._manifest(writer, manifest) | {"added_trials": added, "finished": None})
+
+    def _stages(self, writer: SweepWriter, interrupt: Interrupt) -> str:
+        """Run the stages; returns why nothing is left to do."""
+        self.progress.say(f"starting Ray {'on this machine' if self.address is None else self.address}")
+        with open_cluster(self.address, self.scratch) as cluster:
+            shape = _shape(self.config, cluster)
+            slots = cluster.slots(shape)
+            teacher = _teacher_stage(self.config, self.paths.storage, cluster, self.progress)
+            if interrupt.caught:
+                return "stopped"
+            self._note_teacher(writer, teacher)
+            template = _template(self.config, teacher)
+            return self._search(Controller(self.config, template, writer, shape), slots)
+
+    def _search(self, controller: Controller, slots: int) -> str:
+        from orchestrator.mirror import Background, Mirror
+        from orchestrator.trial.tune import run_trials
+
+        pace = Pace(time.monotonic, slots)
+        with Background(Mirror(_tracking_uri(self.config, self.paths), self.paths)) as mirror:
+            watched = _Watched(controller, pace, self.progress, mirror)
+            watched.tick()
+            run_trials(watched, slots=slots, scratch=self.scratch)
+            watched.tick()
+        return controller.state.closed or "done"
+
+    def _conclude(self, writer: SweepWriter, reason: str, interrupt: Interrupt) -> Outcome:
+        trials = SweepFolder(self.paths).trials()
+        unfinished = [trial for trial in trials if trial.result is None]
+        finished = (
+            "interrupted" if interrupt.caught else "stopped" if self.paths.stop.exists() else "complete"
+        )
+        writer.write_manifest(SweepFolder(self.paths).manifest | {"finished": finished, "reason": reason})
+        if interrupt.exit_code is not None:
+            return self._outcome(interrupt.exit_code, f"{finished}; {self._farewell()}")
+        if finished == "stopped":
+            return self._outcome(0, f"stopped with {len(unfinished)} trial(s) under way; {self._farewell()}")
+        if not any(trial.state is TrialState.COMPLETE for trial in trials):
+            raise BudgetError(
+                f"no trial of {self.paths.name} was completed ({reason}); see the causes with "
+                f"`cpsc-orchestrate status {self.paths.root}`, then run "
+                f"`cpsc-orchestrate resume {self.paths.root} --failed`, or with --add-trials N"
+            )
+        causes = {trial.result.cause for trial in trials if trial.result and trial.result.cause}
+        return self._outcome(1 if causes - {EndClass.DIVERGED.value} else 0, None)
+
+    def _outcome(self, exit_code: int, message: str | None) -> Outcome:
+        return Outcome(exit_code=exit_code, sweep=self.paths, message=message)
+
+    def _ask_to_stop(self) -> None:
+        self.paths.stop.touch()
+        self.progress.say("stopping: running trials checkpoint and end; press Ctrl-C again to stop now")
+
+    def _farewell(self) -> str:
+        return f"go on with `cpsc-orchestrate resume {self.paths.root}`"
+
+    def _manifest(self, writer: SweepWriter, before: dict[str, Any]) -> dict[str, Any]:
+        objective = self.config.objective
+        return {
+            "sweep": self.paths.name,
+            "created": before.get("created", time.time()),
+            "git": git_state(self.experiment.path.parent if self.experiment.path else Path.cwd()),
+            "versions": package_versions(),
+            "config_sha256": text_digest(self.experiment.text),
+            "teacher": before.get("teacher", {}),
+            "data": before.get("data", {"name": self.config.data.name}),
+            "seed": self.config.sampler.seed,
+            "objective": {"metric": objective.metric, "direction": objective.direction, "of": objective.of},
+            "epochs": self.config.train.epochs,
+            "budget_trials": self.config.budget.trials,
+            "tracking_uri": _tracking_uri(self.config, self.paths),
+            "generation": writer.lease.generation,
+        }
+
+    def _note_teacher(self, writer: SweepWriter, card: dict[str, Any]) -> None:
+        """Write the teacher and the data down; refuse to go on with others than the sweep began with."""
+        manifest = SweepFolder(self.paths).manifest
+        teacher = {key: card[key] for key in ("key", "arch", "sha256", "accuracy", "test_accuracy")}
+        data = {"name": self.config.data.name, "fingerprint": card["data_fingerprint"]}
+        for what, before, now in (
+            ("teacher", manifest["teacher"], teacher),
+            ("data set", manifest["data"], data),
+        ):
+            mark = "sha256" if what == "teacher" else "fingerprint"
+            if before.get(mark) not in (None, now[mark]):
+                raise UsageError(
+                    f"the {what} of sweep {self.paths.name} has changed ({mark} {before[mark][:12]} -> "
+                    f"{now[mark][:12]}); restore it, or give the experiment another name to start afresh"
+                )
+        writer.write_manifest(manifest | {"teacher": teacher, "data": data})
+
+    def _refuse_change(self, what: str, before: str | None, now: str) -> None:
+        if before not in (None, now):
+            raise UsageError(
+                f"the {what} of sweep {self.paths.name} has changed (digest {before[:12]} -> {now[:12]}); "
+                "restore it, or give the experiment another name to start afresh"
+            )
+
+
+class _Watched:
+    """The controller's orders, with the display and the mirror kept up to date."""
+
+    def __init__(self, controller: Controller, pace: Pace, progress: Progress, mirror: Any) -> None:
+        self._controller = controller
+        self._pace = pace
+        self._progress = progress
+        self._mirror = mirror
+
+    @property
+    def finished(self) -> bool:
+        return self._controller.finished
+
+    def hand_out(self) -> Any:
+        return self._controller.hand_out()
+
+    def hear_line(self, assignment: Any, line: dict[str, Any]) -> bool:
+        self._pace.hear_epoch()
+        goes_on = self._controller.hear_line(assignment, line)
+        self._mirror.wake()
+        return goes_on
+
+    def hear_end(self, *what: Any) -> None:
+        self._pace.hear_epoch()
+        self._controller.hear_end(*what)
+        self._mirror.wake()
+        self.tick()
+
+    def tick(self) -> None:
+        self._controller.tick()
+        self._progress.show(draw_board(self._controller, self._pace, self._mirror.last_error))
+
+
+def _teacher_stage(
+    config: SweepConfig, storage: StoragePaths, cluster: Cluster, progress: Progress
+) -> dict[str, Any]:
+    from orchestrator.trial.teacher import prepare_teacher
+
+    cpus = int(max(node.cpus for node in cluster.nodes))
+    shape = replace(_shape(config, cluster), workers=1, cpus=cpus)
+    return prepare_teacher(config, storage, shape, progress.say)
+
+
+def _template(config: SweepConfig, card: dict[str, Any]) -> TrialSettings:
+    """The settings of a trial before anything is searched."""
+    return TrialSettings(
+        data=_data_settings(config),
+        data_fingerprint=card["data_fingerprint"],
+        teacher=TeacherSettings(
+            arch=card["arch"],
+            weights=card["weights"],
+            sha256=card["sha256"],
+            accuracy=card["accuracy"],
+            probe=card["probe"],
+        ),
+        student_arch=config.student.arch,
+        train=config.train,
+    )
+
+
+def _data_settings(config: SweepConfig) -> DataSettings:
+    root = config.data.root
+    return DataSettings(name=config.data.name, root=None if root is None else str(root.absolute()))
+
+
+def _shape(config: SweepConfig, cluster: Cluster) -> Shape:
+    wish = config.resources
+    gpus = float(cluster.has_gpus) if wish.gpus_per_worker == "auto" else float(wish.gpus_per_worker)
+    return Shape(workers=wish.workers, cpus=wish.cpus_per_worker, gpus=gpus)
+
+
+def _tracking_uri(config: SweepConfig, paths: SweepPaths) -> str:
+    return config.tracking.uri or f"sqlite:///{paths.storage.mlflow_database}"
+
+
+def _refuse_other_file(paths: SweepPaths, config: SweepConfig) -> None:
+    before = parse_experiment(paths.experiment.read_text(encoding="utf-8")).config
+    if changes := difference(before, config):
+        raise UsageError(
+            f"sweep {paths.name} in {paths.storage.root} was started from another file:\n  "
+            + "\n  ".join(changes)
+            + f"\ngive the experiment another name, or go on with the old file with "
+            f"`cpsc-orchestrate resume {paths.root}`"
+        )
+
+
+def _chosen(folder: SweepFolder, reopen: _Reopen) -> Iterator[TrialFolder]:
+    """The finished trials that a resume tries again; raises UsageError for a hash that names none."""
+    finished = [trial for trial in folder.trials() if trial.result is not None]
+    for wanted in reopen.trials:
+        if sum(trial.name.startswith(wanted) for trial in finished) != 1:
+            raise UsageError(
+                f"no single finished trial of {folder.name} begins with {wanted!r}; "
+                f"`cpsc-orchestrate status {folder.paths.root}` lists them"
+            )
+    for trial in finished:
+        failed = trial.state is TrialState.FAILED
+        cause = trial.result.cause if trial.result else None
+        named = any(trial.name.startswith(wanted) for wanted in reopen.trials)
+        if named or (failed and (reopen.failed or cause in reopen.causes)):
+            yield trial
+
+
+def _new_scratch() -> Path:
+    """Ray's folder. Its sockets lie in it, and a socket's path may have 107 bytes, so it must be short."""
+    return Path(tempfile.gettempdir()) / f"cpsc-ray-{os.getpid()}-{int(time.time())}"
+
+
+@contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    """Send what libraries log to a file; nothing of it reaches the terminal."""
+    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    before = root.handlers[:]
+    root.handlers[:] = [handler]
+    try:
+        yield
+    finally:
+        root.handlers[:] = before
+        handler.close()
