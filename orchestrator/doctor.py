@@ -25,7 +25,7 @@ from orchestrator.report.wording import size
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["Check", "Verdict", "doctor_document", "examine", "exit_code", "render_doctor"]
+__all__ = ["Check", "Verdict", "doctor_document", "examine", "exit_code", "failures", "render_doctor"]
 
 _DISTRIBUTION = "cpsc-orchestrate"
 _TORCH_PROBE = """
@@ -39,7 +39,9 @@ _NO_DISK = 200 * 1024**2
 _SHARED_MEMORY = 256 * 1024**2
 _LONGEST_SOCKET_PATH = 107 if sys.platform == "linux" else 103
 # What a private Ray adds to the folder of temporary files before its longest socket.
-_SOCKET_SUFFIX = "/cpsc-ray-1234567-1234567890/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store"
+_SOCKET_SUFFIX = (
+    "/cpsc-ray-1234567-1234567890/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store"
+)
 
 
 class Verdict(StrEnum):
@@ -81,6 +83,12 @@ def examine(storage: Path) -> list[Check]:
 def exit_code(checks: Sequence[Check]) -> int:
     """0, or what the gravest failed check asks for."""
     return max((check.code for check in checks if check.verdict is Verdict.FAIL), default=0)
+
+
+def failures(checks: Sequence[Check]) -> str:
+    """Why no sweep can run, in one sentence."""
+    failed = (f"{check.name}: {check.finding}" for check in checks if check.verdict is Verdict.FAIL)
+    return f"no sweep can run here: {'; '.join(failed)}"
 
 
 def doctor_document(checks: Sequence[Check]) -> dict[str, Any]:

@@ -1,0 +1,35 @@
+"""The command line. Nothing heavy is imported before a command runs, so that help is instant."""
+
+from __future__ import annotations
+
+import click
+
+from orchestrator import __version__
+from orchestrator.cli import inspecting, preparing, running
+from orchestrator.cli.frame import PROGRAM, Program
+
+__all__ = ["main"]
+
+
+@click.group(PROGRAM, cls=Program, invoke_without_command=True)
+@click.version_option(__version__, prog_name=PROGRAM)
+@click.pass_context
+def main(ctx: click.Context) -> None:
+    """Find the settings that distil the best small student from a trained teacher, without its data.
+
+    An experiment FILE describes a sweep; a SWEEP is its name below --storage, or the path of its folder.
+
+    \b
+    Start here:
+      cpsc-orchestrate validate experiments/digits.yaml
+      cpsc-orchestrate sweep experiments/digits.yaml
+      cpsc-orchestrate status digits
+      cpsc-orchestrate ui
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+for module in (preparing, running, inspecting):
+    for command in module.COMMANDS:
+        main.add_command(command)

@@ -1,0 +1,189 @@
+"""What all commands share: options, output, and how each ends with a line that says what to do next."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from cpsc_core.errors import CoreError
+from orchestrator.errors import ConfigError, OrchestratorError, OwnedError, UnreachableError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = [
+    "Command",
+    "PROGRAM",
+    "Program",
+    "end",
+    "file_argument",
+    "json_option",
+    "print_json",
+    "set_option",
+    "show",
+    "storage_option",
+    "sweep_argument",
+]
+
+PROGRAM = "cpsc-orchestrate"
+DEFAULT_STORAGE = Path("~/cpsc-runs")
+_INTERRUPTED = 130
+_SIGNALLED = (_INTERRUPTED, 143)
+_READER_GONE = 141
+_WIDTH_WITHOUT_TERMINAL = 120
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class Command(click.Command):
+    """A command whose expected errors end in one message and the exit code of their class."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (OrchestratorError, CoreError) as error:
+            code = error.exit_code if isinstance(error, OrchestratorError) else OrchestratorError.exit_code
+            end(code, _message(error, ctx), _next_command(error, ctx))
+        except BrokenPipeError:
+            _silence_stdout()
+            ctx.exit(_READER_GONE)
+
+
+class Program(click.Group):
+    """The program: click's parsing, our exit codes and last lines."""
+
+    def list_commands(self, _: click.Context) -> list[str]:
+        """Commands in the order in which a person needs them."""
+        return list(self.commands)
+
+    def main(self, args: Sequence[str] | None = None, *_: Any, **extra: Any) -> NoReturn:
+        """Run one command and leave the process with its exit code."""
+        arguments = list(sys.argv[1:] if args is None else args)
+        extra |= {"prog_name": PROGRAM, "standalone_mode": False}
+        try:
+            code = super().main(arguments, **extra)
+        except click.Abort:
+            end(_INTERRUPTED, "interrupted", shlex.join([PROGRAM, *arguments]))
+        except click.UsageError as error:
+            path = error.ctx.command_path if error.ctx else PROGRAM
+            end(error.exit_code, error.format_message(), f"{path} --help")
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def end(code: int, message: str, command: str) -> NoReturn:
+    """Leave with a message whose last line names the cause and the exact next command."""
+    message = message.strip().rstrip(".")
+    following = "" if f"{PROGRAM} " in message.splitlines()[-1] else f"; next: {command}"
+    word = "" if code in _SIGNALLED else click.style("error: ", fg="red")
+    click.echo(f"{word}{message}{following}", err=True)
+    sys.exit(code)
+
+
+def show(renderable: RenderableType) -> None:
+    """Print something rich to stdout, as wide as the terminal, lines that must be copied left whole."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL
+    console = Console(file=sys.stdout, width=width, highlight=False)
+    with console.capture() as captured:
+        console.print(renderable, crop=False)
+    click.echo(captured.get(), nl=False)
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """Print one JSON document; what is not a finite number becomes null, as JSON knows no other."""
+    click.echo(json.dumps(_finite(document), indent=2, allow_nan=False))
+
+
+def file_argument(function: _Function) -> _Function:
+    """FILE: an experiment file."""
+    kind = click.Path(dir_okay=False, path_type=Path)
+    return click.argument("file", type=kind)(function)
+
+
+def set_option(function: _Function) -> _Function:
+    """--set KEY=VALUE, any number of times."""
+    text = "Override a field of the file, such as train.epochs=2. May be repeated."
+    return click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help=text)(function)
+
+
+def storage_option(*, default: Path | None) -> Callable[[_Function], _Function]:
+    """--storage DIR, absolute and with ~ expanded."""
+    where = "the file's `storage`" if default is None else str(default)
+    return click.option(
+        "--storage",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=default,
+        metavar="DIR",
+        callback=lambda _ctx, _option, value: value and value.expanduser().absolute(),
+        help=f"Folder that holds sweeps. Default: {where}.",
+    )
+
+
+def sweep_argument(function: _Function) -> _Function:
+    """SWEEP: a name below --storage or a path; with --storage itself, which it needs."""
+    argument = click.argument("sweep", shell_complete=_complete_sweep)
+    return argument(storage_option(default=DEFAULT_STORAGE)(function))
+
+
+def json_option(function: _Function) -> _Function:
+    """--json."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(function)
+
+
+def _message(error: Exception, ctx: click.Context) -> str:
+    """What an error says; under a list of mistakes in a file, a line that sums them up."""
+    text = str(error).strip()
+    mistakes = len(text.splitlines())
+    if isinstance(error, ConfigError) and mistakes > 1 and "file" in ctx.params:
+        text += f"\n{ctx.params['file']} has {mistakes} mistakes"
+    return text
+
+
+def _next_command(error: Exception, ctx: click.Context) -> str:
+    """The command that a person should run after an error of a command that was called with `ctx`."""
+    params = ctx.params
+    storage = [] if params.get("storage") is None else ["--storage", str(params["storage"])]
+    match error:
+        case ConfigError() if "file" in params:
+            return shlex.join([PROGRAM, "validate", str(params["file"])])
+        case UnreachableError():
+            return shlex.join([PROGRAM, "doctor", *storage])
+        case OwnedError() if "sweep" in params:
+            return shlex.join([PROGRAM, "status", params["sweep"], *storage])
+        case _:
+            return f"{ctx.command_path} --help"
+
+
+def _silence_stdout() -> None:
+    """Whoever read our output has left; what is still buffered goes nowhere."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+
+
+def _finite(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _finite(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [_finite(inner) for inner in value]
+        case float() if not math.isfinite(value):
+            return None
+        case _:
+            return value
+
+
+def _complete_sweep(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    storage = Path(ctx.params.get("storage") or DEFAULT_STORAGE).expanduser()
+    names = (manifest.parent.name for manifest in storage.glob("*/manifest.json"))
+    return sorted(name for name in names if name.startswith(incomplete))

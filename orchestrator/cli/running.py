@@ -1,0 +1,191 @@
+"""Commands that start, continue and stop sweeps."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator.cli.frame import (
+    PROGRAM,
+    Command,
+    end,
+    file_argument,
+    set_option,
+    show,
+    storage_option,
+    sweep_argument,
+)
+from orchestrator.store.folder import SweepFolder, find_sweep
+from orchestrator.store.lease import read_owner
+from orchestrator.store.records import EndClass
+
+if TYPE_CHECKING:
+    from orchestrator.sweep import Outcome
+
+__all__ = ["COMMANDS"]
+
+_FAILURES = [each.value for each in EndClass if each.is_failure]
+_ENDINGS = {
+    1: ("some trials failed", "resume {sweep} --failed"),
+    2: ("the sweep could not go on", "status {sweep}"),
+    3: ("the cluster or the storage cannot be reached", "doctor"),
+    4: ("the budget was spent before anything finished", "status {sweep}"),
+    5: ("another controller owns the sweep", "status {sweep}"),
+    130: ("interrupted", "resume {sweep}"),
+    143: ("terminated", "resume {sweep}"),
+}
+
+_address_option = click.option(
+    "--address",
+    metavar="ADDRESS",
+    help="Ray cluster to join, such as 10.0.0.1:6379. Default: a private Ray on this machine.",
+)
+
+
+@click.command("sweep", cls=Command)
+@file_argument
+@set_option
+@storage_option(default=None)
+@_address_option
+def _sweep(file: Path, overrides: tuple[str, ...], storage: Path | None, address: str | None) -> None:
+    """Run the sweep that FILE describes.
+
+    If it has begun already it is continued; nothing that is finished is computed again.
+
+    \b
+    Example:
+      cpsc-orchestrate sweep experiments/digits.yaml --set budget.trials=8
+    """
+    from orchestrator.config import load_experiment
+    from orchestrator.progress import progress_for
+    from orchestrator.sweep import run_sweep
+
+    experiment = load_experiment(file, overrides)
+    storage = storage or Path(experiment.config.storage).expanduser().absolute()
+    with progress_for(sys.stdout) as progress:
+        outcome = run_sweep(experiment, storage=storage, address=address, progress=progress)
+    _close(outcome)
+
+
+@click.command("resume", cls=Command)
+@sweep_argument
+@click.option("--failed", is_flag=True, help="Try all failed trials again.")
+@click.option(
+    "--trial", "trials", metavar="HASH", multiple=True, help="Try this trial again. May be repeated."
+)
+@click.option(
+    "--cause",
+    "causes",
+    type=click.Choice(_FAILURES),
+    multiple=True,
+    help="Try trials again that failed for this cause. May be repeated.",
+)
+@click.option(
+    "--add-trials", type=click.IntRange(min=0), default=0, metavar="N", help="Search N trials more."
+)
+@click.option("--takeover", is_flag=True, help="Fence off a controller that is beyond reach.")
+@_address_option
+def _resume(
+    sweep: str,
+    storage: Path,
+    failed: bool,
+    trials: tuple[str, ...],
+    causes: tuple[str, ...],
+    add_trials: int,
+    takeover: bool,
+    address: str | None,
+) -> None:
+    """Continue SWEEP where it stands.
+
+    Nothing that is finished is computed again, unless one of the options asks for it.
+
+    \b
+    Examples:
+      cpsc-orchestrate resume digits
+      cpsc-orchestrate resume digits --cause out_of_memory --add-trials 16
+    """
+    from orchestrator.progress import progress_for
+    from orchestrator.sweep import resume_sweep
+
+    folder = find_sweep(sweep, storage)
+    with progress_for(sys.stdout) as progress:
+        outcome = resume_sweep(
+            folder,
+            failed=failed,
+            trials=trials,
+            causes=causes,
+            add_trials=add_trials,
+            takeover=takeover,
+            address=address,
+            progress=progress,
+        )
+    _close(outcome)
+
+
+@click.command("stop", cls=Command)
+@sweep_argument
+def _stop(sweep: str, storage: Path) -> None:
+    """Ask SWEEP to checkpoint its trials and stop.
+
+    `resume` continues it.
+
+    \b
+    Example:
+      cpsc-orchestrate stop digits
+    """
+    from orchestrator.sweep import request_stop
+
+    folder = find_sweep(sweep, storage)
+    owner = read_owner(folder.paths.lease)
+    if owner is None:
+        click.echo(f"{folder.name} is not running")
+        return
+    request_stop(folder)
+    click.echo(f"{folder.name} will stop after its next checkpoints; its controller is {owner}")
+
+
+@click.command("teacher", cls=Command)
+@file_argument
+@set_option
+@storage_option(default=None)
+def _teacher(file: Path, overrides: tuple[str, ...], storage: Path | None) -> None:
+    """Load the teacher of FILE, or train it.
+
+    A trained teacher is kept in the storage folder, for all sweeps that name the same one.
+
+    \b
+    Example:
+      cpsc-orchestrate teacher experiments/digits.yaml
+    """
+    from orchestrator.config import load_experiment
+    from orchestrator.progress import progress_for
+    from orchestrator.sweep import make_teacher
+
+    experiment = load_experiment(file, overrides)
+    storage = storage or Path(experiment.config.storage).expanduser().absolute()
+    with progress_for(sys.stdout) as progress:
+        card = make_teacher(experiment, storage=storage, progress=progress)
+    for name, value in card.items():
+        click.echo(f"{name:<16} {value}")
+
+
+COMMANDS = (_teacher, _sweep, _resume, _stop)
+
+
+def _close(outcome: Outcome) -> None:
+    """Print what was found and leave with the outcome's exit code and, unless all is well, a last line."""
+    from orchestrator.report.closing import closing_text
+
+    folder = SweepFolder(outcome.sweep)
+    if folder.manifest:
+        show(closing_text(folder))
+    if outcome.exit_code == 0:
+        click.echo(outcome.message or "", nl=outcome.message is not None)
+        return
+    cause, command = _ENDINGS[outcome.exit_code]
+    sweep = shlex.quote(str(outcome.sweep.root))
+    end(outcome.exit_code, outcome.message or cause, f"{PROGRAM} {command.format(sweep=sweep)}")
