@@ -1,1 +1,1 @@
-"""Data-free distillation: networks, a generator and losses; no image of a data set can be reached from here."""
+"""Data-free distillation: a generator, losses and a trainer that cannot reach an image of any data set."""

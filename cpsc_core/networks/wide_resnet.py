@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -56,8 +57,8 @@ class _Block(nn.Module):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         active_BCHW = F.relu(self.bn1(x_BCHW), inplace=True)
         y_BCHW = F.relu(self.bn2(self.conv1(active_BCHW)), inplace=True)
-        y_BCHW = self.conv2(y_BCHW)
-        return y_BCHW + (x_BCHW if self.shortcut is None else self.shortcut(active_BCHW))
+        skipped_BCHW = x_BCHW if self.shortcut is None else self.shortcut(active_BCHW)
+        return torch.add(skipped_BCHW, self.conv2(y_BCHW))
 
 
 def _stage(width_in: int, width: int, blocks: int, *, stride: int) -> nn.Sequential:

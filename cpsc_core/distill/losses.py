@@ -1,0 +1,91 @@
+"""The terms of CPSC-DFKD (Shao, Zhang, Wang 2023) as pure functions: tensors in, a scalar out.
+
+B = batch, C = classes, D = feature width. Every term is small when its arguments agree; which player climbs
+it and which descends is written in `objective`.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = [
+    "cross_entropy_on_logits",
+    "cross_entropy_on_probabilities",
+    "distillation_kl",
+    "log_frobenius",
+    "log_mse",
+    "mse",
+    "statistics_distance",
+    "supervised_contrastive",
+]
+
+CLOSEST_SQUARED = 1e-12
+"""Logits whose squared distance is less count as equal: below it a logarithm has no slope."""
+
+
+def distillation_kl(student_BC: Tensor, teacher_BC: Tensor) -> Tensor:
+    """KL(teacher || student) of the softmax of both logits, averaged over the batch, at temperature 1."""
+    log_student_BC = F.log_softmax(student_BC, dim=1)
+    log_teacher_BC = F.log_softmax(teacher_BC, dim=1)
+    return F.kl_div(log_student_BC, log_teacher_BC, reduction="batchmean", log_target=True)
+
+
+def mse(student_BC: Tensor, teacher_BC: Tensor) -> Tensor:
+    """Squared distance of the logits, averaged over batch and classes."""
+    return F.mse_loss(student_BC, teacher_BC)
+
+
+def log_mse(student_BC: Tensor, teacher_BC: Tensor) -> Tensor:
+    """Logarithm of `mse`; equal logits give a finite value without a slope."""
+    return mse(student_BC, teacher_BC).clamp(min=CLOSEST_SQUARED).log()
+
+
+def log_frobenius(student_BC: Tensor, teacher_BC: Tensor) -> Tensor:
+    """Logarithm of the Frobenius norm of the difference of the whole logit matrices.
+
+    It is half of `log_mse` plus a constant, and like it has no slope where the logits are equal.
+    """
+    squared = F.mse_loss(student_BC, teacher_BC, reduction="sum")
+    return squared.clamp(min=CLOSEST_SQUARED).log() / 2
+
+
+def cross_entropy_on_logits(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
+    """Cross-entropy of the softmax of the logits against the labels, averaged over the batch."""
+    return F.cross_entropy(logits_BC, labels_B)
+
+
+def cross_entropy_on_probabilities(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
+    """Cross-entropy that takes the softmax of the logits for logits, as the released code does.
+
+    Softmax is thus applied twice: the value never reaches zero and its slope is small.
+    """
+    return F.cross_entropy(F.softmax(logits_BC, dim=1), labels_B)
+
+
+def supervised_contrastive(
+    student_BD: Tensor, teacher_BD: Tensor, labels_B: Tensor, *, temperature: float
+) -> Tensor:
+    """Supervised contrast (Khosla et al. 2020) of two views of an image: the features of both networks.
+
+    Every feature is an anchor. Its positives are all other features of the same label, the other view of the
+    same image among them. Features are used as they are given: normalise them first.
+    """
+    features_ND = torch.cat((student_BD, teacher_BD))
+    labels_N = labels_B.repeat(2)
+    similarity_NN = features_ND @ features_ND.T / temperature
+    self_NN = torch.eye(len(labels_N), dtype=torch.bool, device=labels_N.device)
+    positive_NN = (labels_N[:, None] == labels_N) & ~self_NN
+    mean_positive_N = (similarity_NN * positive_NN).sum(1) / positive_NN.sum(1)
+    log_total_N = similarity_NN.masked_fill(self_NN, -torch.inf).logsumexp(1)
+    return (log_total_N - mean_positive_N).mean()
+
+
+def statistics_distance(x_BCHW: Tensor, running_mean_C: Tensor, running_var_C: Tensor) -> Tensor:
+    """How far the channel statistics of a batch lie from remembered ones: both L2 distances, added.
+
+    The variance of the batch is the biased one; the norms are not squared.
+    """
+    var_C, mean_C = torch.var_mean(x_BCHW, dim=(0, 2, 3), correction=0)
+    return torch.dist(running_var_C, var_C) + torch.dist(running_mean_C, mean_C)

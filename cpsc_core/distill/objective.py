@@ -1,0 +1,94 @@
+"""What each player of CPSC-DFKD descends: which terms, with which sign and weight.
+
+generator   -KL - ikd * distance + batch_norm * BN + contrastive * SupCon + pseudo_label * CE(teacher)
+student     +KL + ikd * distance + pseudo_label * CE(student) [+ contrastive * SupCon]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cpsc_core.distill import losses
+from cpsc_core.distill.batch_norm import BatchNormWatch
+from cpsc_core.distill.presets import Preset
+from cpsc_core.networks.output import Output
+from cpsc_core.settings import LossSettings
+
+__all__ = ["Objective"]
+
+Pair = Callable[[Tensor, Tensor], Tensor]
+
+GENERATOR_DISTANCE: Mapping[str, Pair] = {"mse": losses.mse, "log_mse": losses.log_mse}
+STUDENT_DISTANCE: Mapping[str, Pair] = {"mse": losses.mse, "log_mse": losses.log_frobenius}
+PSEUDO_LABEL: Mapping[str, Pair] = {
+    "probabilities": losses.cross_entropy_on_probabilities,
+    "logits": losses.cross_entropy_on_logits,
+}
+
+
+class Objective:
+    """The losses of both players, for one set of weights and one preset.
+
+    Each method returns the player's terms under the names they are logged by, unweighted, and their weighted
+    sum as `generator_loss` or `student_loss`. Distances are positive for both; the generator climbs them.
+    """
+
+    def __init__(self, settings: LossSettings, preset: Preset, adapter: nn.Module) -> None:
+        self.settings = settings
+        self.preset = preset
+        self.adapter = adapter
+        self.generator_distance = GENERATOR_DISTANCE[settings.ikd_form]
+        self.student_distance = STUDENT_DISTANCE[settings.ikd_form]
+        self.pseudo_label = PSEUDO_LABEL[preset.pseudo_label_on]
+
+    def generator(
+        self, student: Output, teacher: Output, labels_B: Tensor, watch: BatchNormWatch | None
+    ) -> dict[str, Tensor]:
+        """What the generator descends; a term without weight that costs time is left out."""
+        terms = {
+            "kl": losses.distillation_kl(student.logits_BC, teacher.logits_BC),
+            "ikd": self.generator_distance(student.logits_BC, teacher.logits_BC.detach()),
+            "pseudo_label": self.pseudo_label(teacher.logits_BC, labels_B),
+        }
+        if watch is not None:
+            terms["batch_norm"] = watch.loss()
+        if self.settings.contrastive:
+            terms["contrastive"] = self._contrast(student, teacher, labels_B)
+        return _weighed("generator", terms, self._weights(sign=-1.0))
+
+    def student(self, student: Output, teacher: Output, labels_B: Tensor) -> dict[str, Tensor]:
+        """What the student descends."""
+        terms = {
+            "kl": losses.distillation_kl(student.logits_BC, teacher.logits_BC),
+            "ikd": self.student_distance(student.logits_BC, teacher.logits_BC),
+            "pseudo_label": self.pseudo_label(student.logits_BC, labels_B),
+        }
+        if self.settings.contrastive and self.preset.student_contrastive:
+            terms["contrastive"] = self._contrast(student, teacher, labels_B)
+        return _weighed("student", terms, self._weights(sign=1.0))
+
+    def _contrast(self, student: Output, teacher: Output, labels_B: Tensor) -> Tensor:
+        student_BD = self.adapter(F.normalize(student.features_BD))
+        teacher_BD = F.normalize(teacher.features_BD)
+        return losses.supervised_contrastive(
+            student_BD, teacher_BD, labels_B, temperature=self.settings.temperature
+        )
+
+    def _weights(self, *, sign: float) -> Mapping[str, float]:
+        """The weight of each term for a player that descends (+1) or climbs (-1) the distances."""
+        return {
+            "kl": sign,
+            "ikd": sign * self.settings.ikd,
+            "batch_norm": self.settings.batch_norm,
+            "contrastive": self.settings.contrastive,
+            "pseudo_label": self.settings.pseudo_label,
+        }
+
+
+def _weighed(player: str, terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> dict[str, Tensor]:
+    total = torch.stack([weights[name] * value for name, value in terms.items()]).sum()
+    return {f"{player}_{name}": value for name, value in terms.items()} | {f"{player}_loss": total}

@@ -1,0 +1,57 @@
+"""Which quirks of the released CPSC-DFKD code are kept: one table, read by the trainer."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from cpsc_core.errors import UnknownNameError
+
+__all__ = ["PRESETS", "Preset", "preset_named"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """How the released code and the paper's intention differ."""
+
+    generator_optimiser: Literal["fresh", "persistent"]
+    """fresh: Adam forgets its moments after each step and so follows the sign; persistent: it keeps them."""
+    pseudo_label_on: Literal["probabilities", "logits"]
+    """What the cross-entropy with the drawn labels is given; on probabilities softmax is applied twice."""
+    student_norm_in_generator_step: Literal["batch", "running"]
+    """batch: the student normalises generator steps with their own statistics and remembers them; running: it
+    uses those it was last evaluated with."""
+    student_schedule: Literal["released", "cosine"]
+    """released: the doubly stepped schedule of the released code; cosine: warm-up, then a cosine to zero."""
+    student_contrastive: bool
+    """Whether the contrastive loss also trains the student and its adapter, or shapes the generator only."""
+
+
+PRESETS: Mapping[str, Preset] = {
+    "faithful": Preset(
+        generator_optimiser="fresh",
+        pseudo_label_on="probabilities",
+        student_norm_in_generator_step="batch",
+        student_schedule="released",
+        student_contrastive=False,
+    ),
+    "fixed": Preset(
+        generator_optimiser="persistent",
+        pseudo_label_on="logits",
+        student_norm_in_generator_step="running",
+        student_schedule="cosine",
+        student_contrastive=False,
+    ),
+}
+
+
+def preset_named(name: str) -> Preset:
+    """The switches of a preset; UnknownNameError lists the table."""
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.0)
+        raise UnknownNameError(
+            f"no preset is called {name!r}; there are {', '.join(sorted(PRESETS))}; nearest: {near[0]}"
+        )
+    return PRESETS[name]

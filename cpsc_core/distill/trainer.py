@@ -1,0 +1,267 @@
+"""CPSC-DFKD (Shao, Zhang, Wang 2023): a generator and a student take turns, and no real image is seen.
+
+The trainer reads and writes nothing. It yields a report per epoch, and its `state_dict` is the whole run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
+from torch.optim import SGD, Adam, Optimizer
+
+from cpsc_core.distill.adapter import build_adapter
+from cpsc_core.distill.batch_norm import BatchNormWatch, forgetting_batch_norm, watching_batch_norm
+from cpsc_core.distill.draws import Draws, LatentDraws, Latents, class_ordered_latents, seeded
+from cpsc_core.distill.generator import Generator
+from cpsc_core.distill.means import RunningMeans
+from cpsc_core.distill.objective import Objective
+from cpsc_core.distill.presets import preset_named
+from cpsc_core.distill.schedule import SCHEDULES
+from cpsc_core.errors import DivergedError
+from cpsc_core.images import ImageSpec
+from cpsc_core.networks.output import Output
+from cpsc_core.settings import TrainSettings
+
+__all__ = ["EpochReport", "Trainer"]
+
+Evaluate = Callable[[nn.Module], Mapping[str, float]]
+
+ADAM_BETAS = (0.5, 0.999)
+NUM_SAMPLES = 256
+"""Images of the fixed set on which label fidelity is measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochReport:
+    """What one epoch came to."""
+
+    epoch: int
+    """Its number, from 1."""
+    metrics: Mapping[str, float]
+    """Means of the loss terms, label fidelity, the student's learning rate, and what `evaluate` returned."""
+    final: bool
+    """Whether it was the last one."""
+
+
+class Trainer:
+    """One distillation, which can be stopped after any iteration and resumed to the bit.
+
+    `epoch` counts finished epochs and `iteration` the iterations done of the next one. The teacher is only
+    read; the student is trained in place. Raises SettingsError if networks, images and settings do not fit.
+    """
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        *,
+        teacher: nn.Module,
+        student: nn.Module,
+        image: ImageSpec,
+        device: str | torch.device = "cpu",
+        draws: Draws | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+        on_step: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.settings = settings
+        self.preset = preset_named(settings.preset)
+        self.device = torch.device(device)
+        self.teacher = teacher.to(self.device).eval().requires_grad_(False)
+        self.student = student.to(self.device).train()
+        with seeded(settings.seed, "generator"):
+            self.generator = Generator(settings.generator, image).to(self.device)
+        with seeded(settings.seed, "adapter"):
+            adapter = build_adapter(self.student, self.teacher, image)
+        self.adapter = adapter.to(self.device).requires_grad_(self.preset.student_contrastive)
+        self.objective = Objective(settings.loss, self.preset, self.adapter)
+        self._schedule = SCHEDULES[self.preset.student_schedule]
+        self.draws = draws or LatentDraws(
+            seed=settings.seed,
+            batch_size=settings.batch_size,
+            latent_dim=settings.generator.latent_dim,
+            num_classes=image.num_classes,
+        )
+        self.should_stop = should_stop
+        self.on_step = on_step
+        self.epoch = 0
+        self.iteration = 0
+        self._samples = class_ordered_latents(
+            NUM_SAMPLES,
+            seed=settings.seed,
+            latent_dim=settings.generator.latent_dim,
+            num_classes=image.num_classes,
+        )
+        self._means = {"generator": RunningMeans(), "student": RunningMeans()}
+        self._learned = [
+            *self.student.parameters(),
+            *(each for each in adapter.parameters() if each.requires_grad),
+        ]
+        self._optimisers = self._build_optimisers()
+
+    def fit(self, evaluate: Evaluate) -> Iterator[EpochReport]:
+        """Train from where the run stands to its end, yielding once per finished epoch.
+
+        Returns early, between two iterations, when `should_stop` says so. Raises DivergedError at the end of
+        an epoch in which a loss or a weight stopped being finite.
+        """
+        while self.epoch < self.settings.epochs:
+            while self.iteration < self.settings.iterations_per_epoch:
+                if self.should_stop():
+                    return
+                with self._student_held():
+                    for latents in self._latents("generator", self.settings.generator.steps):
+                        self._update_generator(*latents)  # find images on which the two disagree
+                for latents in self._latents("student", self.settings.student.steps):
+                    self._update_student(*latents)  # then agree on them
+                self.iteration += 1
+                self.on_step()
+            yield self._finish_epoch(evaluate)
+
+    def sample(self) -> tuple[Tensor, Tensor]:
+        """256 images in normalised space and their labels, ordered by class, always from the same noise.
+
+        They are normalised by the statistics of their own batch, as the student's are, and leave no trace.
+        """
+        latents_BZ, labels_B = self._placed(self._samples)
+        with torch.no_grad(), forgetting_batch_norm(self.generator), self._precision():
+            return self.generator(latents_BZ, labels_B), labels_B
+
+    def state_dict(self) -> dict[str, Any]:
+        """The whole run: tensors, numbers and strings. Nothing is copied: save it before training goes on."""
+        parts = {name: part.state_dict() for name, part in self._parts().items()}
+        return {"epoch": self.epoch, "iteration": self.iteration, **parts}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from where a state was taken, with the same settings."""
+        self.epoch = state["epoch"]
+        self.iteration = state["iteration"]
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+
+    def _update_generator(self, latents_BZ: Tensor, labels_B: Tensor) -> None:
+        with self._watching() as watch, self._precision():
+            images_BCHW = self.generator(latents_BZ, labels_B)
+            teacher = self.teacher(images_BCHW)
+            student = self.student(images_BCHW)
+        terms = self.objective.generator(_exact(student), _exact(teacher), labels_B, watch)
+        self._descend("generator", terms)
+        if self.preset.generator_optimiser == "fresh":
+            self._optimisers["generator"].state.clear()
+
+    def _update_student(self, latents_BZ: Tensor, labels_B: Tensor) -> None:
+        with self._precision():
+            with torch.no_grad():
+                images_BCHW = self.generator(latents_BZ, labels_B)
+                teacher = self.teacher(images_BCHW)
+            student = self.student(images_BCHW)
+        terms = self.objective.student(_exact(student), _exact(teacher), labels_B)
+        self._optimisers["student"].param_groups[0]["lr"] = self._schedule(
+            self.settings, self.epoch, self.iteration
+        )
+        self._descend("student", terms)
+
+    def _descend(self, player: str, terms: Mapping[str, Tensor]) -> None:
+        terms[f"{player}_loss"].backward()  # type: ignore[no-untyped-call]
+        self._optimisers[player].step()
+        self._optimisers[player].zero_grad()
+        self._means[player].add(terms)
+
+    def _finish_epoch(self, evaluate: Evaluate) -> EpochReport:
+        metrics = self._means["generator"].means() | self._means["student"].means()
+        self._check_finite(metrics)
+        metrics["student_lr"] = self._optimisers["student"].param_groups[0]["lr"]
+        metrics["label_fidelity"] = self._label_fidelity()
+        metrics |= self._evaluated(evaluate)
+        self.epoch += 1
+        self.iteration = 0
+        self._means = {"generator": RunningMeans(), "student": RunningMeans()}
+        return EpochReport(epoch=self.epoch, metrics=metrics, final=self.epoch == self.settings.epochs)
+
+    def _check_finite(self, means: Mapping[str, float]) -> None:
+        for term, mean in means.items():
+            if not math.isfinite(mean):
+                raise DivergedError(term, self.epoch + 1)
+        for player, network in (("generator", self.generator), ("student", self.student)):
+            tensors = [tensor for tensor in network.state_dict().values() if tensor.is_floating_point()]
+            if not get_total_norm(tensors).isfinite():
+                raise DivergedError(f"a weight of the {player}", self.epoch + 1)
+
+    def _label_fidelity(self) -> float:
+        """How often the teacher gives a sample the label it was generated for."""
+        images_BCHW, labels_B = self.sample()
+        with torch.no_grad():
+            logits_BC = self.teacher(images_BCHW).logits_BC
+        return float((logits_BC.argmax(1) == labels_B).double().mean())
+
+    def _evaluated(self, evaluate: Evaluate) -> Mapping[str, float]:
+        self.student.eval()
+        try:
+            with torch.no_grad():
+                return evaluate(self.student)
+        finally:
+            self.student.train()
+
+    def _latents(self, player: str, steps: int) -> Iterator[Latents]:
+        """What each step of a player in this iteration starts from."""
+        for step in range(self.iteration * steps, (self.iteration + 1) * steps):
+            yield self._placed(self.draws(player, self.epoch, step))
+
+    def _placed(self, latents: Latents) -> Latents:
+        weight = self.generator.linear.weight
+        return Latents(latents.latents_BZ.to(weight), latents.labels_B.to(self.device))
+
+    @contextmanager
+    def _student_held(self) -> Iterator[None]:
+        """Keep the student out of the generator's gradients; its batch norm behaves as the preset says."""
+        for parameter in self._learned:
+            parameter.requires_grad_(False)
+        self.student.train(self.preset.student_norm_in_generator_step == "batch")
+        try:
+            yield
+        finally:
+            self.student.train()
+            for parameter in self._learned:
+                parameter.requires_grad_(True)
+
+    def _watching(self) -> AbstractContextManager[BatchNormWatch | None]:
+        return watching_batch_norm(self.teacher) if self.settings.loss.batch_norm else nullcontext()
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        if self.settings.precision == "bf16":
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return nullcontext()
+
+    def _build_optimisers(self) -> dict[str, Optimizer]:
+        student = self.settings.student
+        return {
+            "generator": Adam(
+                self.generator.parameters(), lr=self.settings.generator.lr, betas=ADAM_BETAS, fused=True
+            ),
+            "student": SGD(
+                self._learned,
+                lr=student.lr,
+                momentum=student.momentum,
+                weight_decay=student.weight_decay,
+                fused=True,
+            ),
+        }
+
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "generator": self.generator,
+            "student": self.student,
+            "adapter": self.adapter,
+            **{f"{player}_optimiser": optimiser for player, optimiser in self._optimisers.items()},
+            **{f"{player}_means": means for player, means in self._means.items()},
+        }
+
+
+def _exact(output: Output) -> Output:
+    """The output of a network under autocast in single precision; any other as it is."""
+    return Output(*(tensor.float() if tensor.dtype == torch.bfloat16 else tensor for tensor in output))
