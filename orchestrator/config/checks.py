@@ -1,0 +1,126 @@
+"""What needs more than one field of an experiment file, or the tables of names, to judge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from operator import attrgetter
+
+from cpsc_core import tables
+from cpsc_core.distill.presets import PRESETS
+from orchestrator.config.document import Node, Problem, shown
+from orchestrator.config.messages import unknown
+from orchestrator.config.schema import LOSSES, SCORES, NoPruner, SweepConfig
+from orchestrator.config.search import FloatRange
+from orchestrator.config.search_checks import search_fits_train
+
+__all__ = ["CHECKS", "Check", "FILE_CHECKS"]
+
+Check = Callable[[SweepConfig, Node], Iterator[Problem]]
+"""Reads a configuration and the tree it came from, and yields what is wrong."""
+
+_GENERATOR_DOUBLES_TWICE = 4
+
+_KEPT_NAMES = frozenset({"mlflow-artifacts", "mlflow.db", "teachers"})
+
+
+def _checkpoint_exists(config: SweepConfig, _: Node) -> Iterator[Problem]:
+    checkpoint = config.teacher.checkpoint
+    try:
+        if checkpoint is not None and not checkpoint.is_file():
+            yield Problem(("teacher", "checkpoint"), f"there is no file {checkpoint}")
+    except OSError as error:
+        yield Problem(("teacher", "checkpoint"), f"cannot be read: {error.strerror}")
+
+
+def _name_is_free(config: SweepConfig, _: Node) -> Iterator[Problem]:
+    if config.name in _KEPT_NAMES:
+        yield Problem(
+            ("name",), f"{shown(config.name)} is a name the storage folder needs itself; choose another"
+        )
+
+
+def _is_in_table(path: str, noun: str, known: Mapping[str, object]) -> Check:
+    def check(config: SweepConfig, _: Node) -> Iterator[Problem]:
+        name = attrgetter(path)(config)
+        if name not in known:
+            yield Problem(tuple(path.split(".")), unknown(f"{noun} {shown(name)}", name, known))
+
+    return check
+
+
+def _generator_can_draw(config: SweepConfig, _: Node) -> Iterator[Problem]:
+    name = config.data.name
+    if name not in tables.DATA_SETS:
+        return
+    size = tables.lookup(tables.DATA_SETS, name).spec.size
+    if size % _GENERATOR_DOUBLES_TWICE:
+        yield Problem(
+            ("data", "name"), f"its images are {size} pixels wide, but the generator draws multiples of 4"
+        )
+
+
+def _pruner_can_prune(config: SweepConfig, _: Node) -> Iterator[Problem]:
+    pruner, epochs = config.pruner, config.train.epochs
+    if not isinstance(pruner, NoPruner) and pruner.min_epochs >= epochs:
+        yield Problem(
+            ("pruner", "min_epochs"),
+            f"must be less than train.epochs, which is {epochs}, or no trial is ever ended early; "
+            f"but is {pruner.min_epochs}",
+        )
+
+
+def _metric_is_known(config: SweepConfig, _: Node) -> Iterator[Problem]:
+    metric = config.objective.metric
+    if metric == "test_accuracy":
+        text = "the search must not look at the test split; use val_accuracy, and read the test in confirm"
+        yield Problem(("objective", "metric"), text)
+    elif metric not in (*SCORES, *LOSSES):
+        text = unknown(f"metric {shown(metric)}", metric, (*SCORES, *LOSSES))
+        yield Problem(("objective", "metric"), text)
+
+
+def _direction_suits_metric(config: SweepConfig, _: Node) -> Iterator[Problem]:
+    objective = config.objective
+    if objective.metric in SCORES and objective.direction == "minimize":
+        yield Problem(("objective", "direction"), f"must be maximize for {objective.metric}: more is better")
+    if objective.metric in LOSSES and "direction" not in objective.model_fields_set:
+        yield Problem(("objective", "direction"), f"must be given for a loss like {objective.metric}")
+
+
+def _one_worker(config: SweepConfig, _: Node) -> Iterator[Problem]:
+    if config.resources.workers > 1:
+        text = (
+            f"must be 1, but is {config.resources.workers}; several workers per trial are not supported yet"
+        )
+        yield Problem(("resources", "workers"), text)
+
+
+def _grid_is_finite(config: SweepConfig, _: Node) -> Iterator[Problem]:
+    if config.sampler.name != "grid":
+        return
+    for path, spec in config.search.items():
+        if isinstance(spec, FloatRange) and spec.step is None:
+            yield Problem(
+                ("search", path), "a grid needs a step or choices here: between two fractions lie more"
+            )
+
+
+CHECKS: tuple[tuple[tuple[str, ...], Check], ...] = (
+    (("name",), _name_is_free),
+    (("data.name",), _is_in_table("data.name", "data set", tables.DATA_SETS)),
+    (("data.name",), _generator_can_draw),
+    (("teacher.arch",), _is_in_table("teacher.arch", "network", tables.NETWORKS)),
+    (("student.arch",), _is_in_table("student.arch", "network", tables.NETWORKS)),
+    (("train.method",), _is_in_table("train.method", "method", tables.METHODS)),
+    (("train.preset",), _is_in_table("train.preset", "preset", PRESETS)),
+    (("search",), search_fits_train),
+    (("search", "sampler.name"), _grid_is_finite),
+    (("train.epochs", "pruner.name", "pruner.min_epochs"), _pruner_can_prune),
+    (("objective.metric",), _metric_is_known),
+    (("objective.metric", "objective.direction"), _direction_suits_metric),
+    (("resources.workers",), _one_worker),
+)
+"""Each check after the fields it reads: it is left out where one of them could not be read."""
+
+FILE_CHECKS: tuple[tuple[tuple[str, ...], Check], ...] = ((("teacher.checkpoint",), _checkpoint_exists),)
+"""Checks of the machine rather than of the file: for an experiment that is about to start."""

@@ -1,0 +1,69 @@
+"""`${env:NAME}` in an experiment file: what it may stand for, and secrets that belong behind it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from orchestrator.config.difference import MAY_CHANGE
+from orchestrator.config.document import Keys, Node, Problem
+from orchestrator.config.yaml_file import scalar, text_problem
+
+__all__ = ["expand", "find_misuse", "find_secrets"]
+
+_REFERENCE = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
+
+_ALLOWED_IN = MAY_CHANGE | {"teacher.checkpoint"}
+"""A sweep is resumed from its file; what decides a trial must not hang on the shell it is resumed from."""
+
+_SECRET = "pass|secret|token|api[_-]?key|credential"  # noqa: S105 - names secrets go by
+_SECRET_KEY = re.compile(_SECRET, re.IGNORECASE)
+_SECRET_IN_ADDRESS = re.compile(
+    rf"://[^/?#@\s]*:[^/?#@\s]+@|[?&][^=&]*(?:{_SECRET})[^=&]*=[^&\s]", re.IGNORECASE
+)
+
+
+def expand(value: Any, environment: Mapping[str, str]) -> Any:
+    """A scalar with references replaced; one that is nothing but a reference is read as if it stood there."""
+    if not isinstance(value, str):
+        return value
+    text = _REFERENCE.sub(lambda found: environment.get(found[1], found[0]), value)
+    return scalar(text) if _REFERENCE.fullmatch(value) else text
+
+
+def find_misuse(root: Node, environment: Mapping[str, str]) -> Iterator[Problem]:
+    """References that are malformed, stand where none may, or name a variable that is not set."""
+    for keys, node in root.scalars():
+        if isinstance(node.value, str) and (text := _misuse(keys, node.value, environment)):
+            yield Problem(keys, text)
+
+
+def find_secrets(root: Node) -> Iterator[Problem]:
+    """Keys that ask for a secret, and addresses that hold one in plain text."""
+    for keys, node in root.scalars():
+        for end, key in enumerate(keys, start=1):
+            if isinstance(key, str) and _SECRET_KEY.search(key):
+                yield Problem(
+                    keys[:end], "secrets do not belong here; put ${env:NAME} into tracking.uri instead"
+                )
+        if isinstance(node.value, str) and _SECRET_IN_ADDRESS.search(_REFERENCE.sub("", node.value)):
+            yield Problem(keys, "holds a password or token in plain text; write ${env:NAME} in its place")
+
+
+def _misuse(keys: Keys, text: str, environment: Mapping[str, str]) -> str | None:
+    if "${" not in text:
+        return None
+    if "${" in _REFERENCE.sub("", text):
+        return "a reference to the environment is written ${env:NAME}"
+    if not any(keys[: len(path)] == path for path in (tuple(each.split(".")) for each in _ALLOWED_IN)):
+        return (
+            "cannot depend on the environment, or a resumed sweep could mean another experiment; write "
+            f"the value here or give it with --set (references are for {', '.join(sorted(_ALLOWED_IN))})"
+        )
+    for name in _REFERENCE.findall(text):
+        if not (value := environment.get(name)):
+            return f"the environment variable {name} is {'not set' if value is None else 'empty'}"
+        if text_problem(value):
+            return f"the environment variable {name} holds a control character"
+    return None

@@ -1,0 +1,155 @@
+"""What a validator found, in words a person can act on."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+from pydantic import BaseModel, Tag, ValidationError
+
+from orchestrator.config.document import Keys, Node, Problem, dotted, shown
+from orchestrator.config.schema import CHOSEN_BY_NAME, NAME_RULE, SweepConfig
+
+__all__ = ["is_unknown_key", "problem_of", "problems_of", "unknown", "unknown_key"]
+
+_KINDS: Mapping[str, str] = {
+    "bool_type": "true or false",
+    "dataclass_type": "a mapping",
+    "dict_type": "a mapping",
+    "finite_number": "a finite number",
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "model_type": "a mapping",
+    "path_type": "a path",
+    "string_pattern_mismatch": NAME_RULE,
+    "string_type": "text",
+    "tuple_type": "a list",
+}
+
+_LIMITS: Mapping[str, tuple[str, str]] = {
+    "greater_than": ("gt", "greater than"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "less than"),
+    "less_than_equal": ("le", "at most"),
+}
+
+_LATER_KEYS: Mapping[str, str] = {
+    "budget.gpu_hours": "a limit on GPU hours is not supported yet; use hours, which count every trial",
+    "enqueue": "trials with given parameters are not supported yet; leave it out",
+    "objective.prune_on": "several objectives are not supported yet; pruning looks at the metric itself",
+    "optuna_storage": "a second copy of the study in a database is not supported yet; leave it out",
+    "search.*.when": "conditional parameters are not supported yet; search it always, or leave it out",
+    "start_from": "earlier sweeps as prior knowledge are not supported yet; leave it out",
+}
+
+_LATER_NAMES: Mapping[str, tuple[str, ...]] = {
+    "pruner": ("hyperband", "patient"),
+    "sampler": ("gp", "nsgaii"),
+}
+
+
+def problems_of(error: ValidationError, root: Node, prefix: Keys = ()) -> Iterator[Problem]:
+    """The problems behind a validation error of the part of a tree below `prefix`."""
+    for detail in error.errors(include_url=False):
+        yield problem_of(detail, root, prefix)
+
+
+def problem_of(detail: Any, root: Node, prefix: Keys = ()) -> Problem:
+    """The problem behind one detail of a validation error."""
+    loc = (*prefix, *detail["loc"])
+    keys = _without_tags(root, loc)
+    if detail["type"] == "union_tag_invalid":
+        keys = (*keys, "name")
+        return Problem(keys, _unknown_choice(str(keys[0]), root.nearest(keys).plain()))
+    if is_unknown_key(detail):
+        return Problem(keys, unknown_key(keys, loc))
+    if detail["type"] == "missing":
+        return Problem(keys, "is missing, and it has no default")
+    return Problem(keys, _wrong_value(detail, root.nearest(keys).plain(), keys))
+
+
+def is_unknown_key(detail: Any) -> bool:
+    """Whether a detail of a validation error is about a key that should not be there."""
+    return detail["type"] in ("extra_forbidden", "unexpected_keyword_argument")
+
+
+def unknown_key(keys: Keys, loc: Keys) -> str:
+    """That there is no key of a name where `keys` lead, in a validator's words `loc`, and which there are."""
+    pattern = ("search", "*", keys[2]) if keys[0] == "search" and len(keys) > 2 else keys
+    later = _LATER_KEYS.get(dotted(pattern))
+    return later or unknown("key", str(keys[-1]), _allowed_keys(loc[:-1]))
+
+
+def unknown(noun: str, name: str, known: Iterable[str]) -> str:
+    """That something is in no list, the nearest name that is, and the list."""
+    allowed = sorted(known)
+    near = difflib.get_close_matches(name, allowed, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"unknown {noun}; {hint}allowed: {', '.join(allowed) or 'nothing'}"
+
+
+def _wrong_value(detail: Any, given: Any, keys: Keys) -> str:
+    kind = detail["type"]
+    if keys == ("objective",) and isinstance(given, list):
+        return "several objectives are not supported yet; give one mapping with metric, direction and of"
+    if kind in _KINDS:
+        return f"must be {_KINDS[kind]}, but is {shown(given)}"
+    if kind in _LIMITS:
+        name, words = _LIMITS[kind]
+        return f"must be {words} {detail['ctx'][name]:.12g}, but is {shown(given)}"
+    if kind == "literal_error":
+        return f"must be {detail['ctx']['expected']}, but is {shown(given)}"
+    if kind == "too_short":
+        return "must not be empty"
+    return f"{detail['msg']}, but is {shown(given)}"
+
+
+def _unknown_choice(block: str, given: Any) -> str:
+    allowed = sorted(CHOSEN_BY_NAME[block])
+    if given in _LATER_NAMES[block]:
+        return f"{shown(given)} is not supported yet; choose one of {', '.join(allowed)}"
+    return unknown(f"{block} {shown(given)}", str(given), allowed)
+
+
+def _without_tags(root: Node, loc: Keys) -> Keys:
+    """The way in the file; a validator also names the branch of a union it took, as <branch>."""
+    keys: Keys = ()
+    for item in loc:
+        is_tag = isinstance(item, str) and item.startswith("<") and root.find((*keys, item)) is None
+        keys = keys if is_tag else (*keys, item)
+    return keys
+
+
+def _allowed_keys(loc: Keys) -> Iterable[str]:
+    """Keys of the mapping a validator was in."""
+    branches: dict[Any, Any] = {None: SweepConfig}
+    for item in loc:
+        if item in branches:
+            branches = {None: branches[item]}
+        else:
+            branches = dict(_branches(_field(branches[None], item)))
+    return _fields(branches[None])
+
+
+def _field(kind: Any, key: Any) -> Any:
+    return get_args(kind)[1] if get_origin(kind) is dict else _fields(kind)[key]
+
+
+def _fields(kind: Any) -> Mapping[str, Any]:
+    if issubclass(kind, BaseModel):
+        return {name: field.annotation for name, field in kind.model_fields.items()}
+    return get_type_hints(kind)
+
+
+def _branches(hint: Any, tag: str | None = None) -> Iterator[tuple[str | None, Any]]:
+    """The types a hint allows, None left out, by the tag that chooses among them."""
+    if get_origin(hint) is Annotated:
+        inner, *extras = get_args(hint)
+        yield from _branches(inner, next((each.tag for each in extras if isinstance(each, Tag)), tag))
+    elif get_origin(hint) in (Union, UnionType):
+        for each in get_args(hint):
+            yield from _branches(each, tag)
+    elif hint is not NoneType:
+        yield tag, hint

@@ -1,0 +1,94 @@
+"""Whether what is to be searched fits the fields of `train` it is to be put into."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from functools import cache
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from cpsc_core import tables
+from cpsc_core.distill.presets import PRESETS
+from orchestrator.config.block import STRICT
+from orchestrator.config.document import Keys, Node, Problem, shown
+from orchestrator.config.messages import problems_of, unknown
+from orchestrator.config.schema import SweepConfig
+from orchestrator.config.search import FIELDS, Choices, Range, field_kind
+
+__all__ = ["search_fits_train"]
+
+_NOT_SEARCHED: Mapping[str, str] = {
+    "checkpoint_every": "cannot be searched: it changes no student",
+    "epochs": "cannot be searched: trials of different length do not compare",
+    "samples_every": "cannot be searched: it changes no student",
+    "seed": "cannot be searched: a seed is good by luck; confirm runs the best trials with fresh ones",
+}
+
+_NAMES: Mapping[str, Mapping[str, object]] = {"method": tables.METHODS, "preset": PRESETS}
+
+
+def search_fits_train(config: SweepConfig, root: Node) -> Iterator[Problem]:
+    """What is wrong with the search space: unknown paths, and values outside the limits of their field."""
+    for path, spec in config.search.items():
+        keys = ("search", path)
+        if path not in FIELDS:
+            yield Problem(keys, unknown("field of train", path, FIELDS.keys() - _NOT_SEARCHED.keys()))
+        elif path in _NOT_SEARCHED:
+            yield Problem(keys, _NOT_SEARCHED[path])
+        elif isinstance(spec, Choices):
+            yield from _choices_fit(path, spec, root)
+        elif field_kind(path) in (int, float):
+            yield from _range_fits(path, spec, root)
+        else:
+            yield Problem(keys, "is not a number; give choices instead of low and high")
+
+
+def _choices_fit(path: str, spec: Choices, root: Node) -> Iterator[Problem]:
+    keys = ("search", path, "choices")
+    misfits = [
+        problem
+        for index, value in enumerate(spec.choices)
+        for problem in _value_fits(path, (*keys, index), value, root)
+    ]
+    yield from misfits
+    if not misfits and len(set(spec.choices)) < len(spec.choices):
+        yield Problem(keys, "holds a value twice")
+
+
+def _range_fits(path: str, spec: Range, root: Node) -> Iterator[Problem]:
+    keys = ("search", path)
+    for end in ("low", "high"):
+        yield from _value_fits(path, (*keys, end), root.nearest((*keys, end)).plain(), root)
+    if spec.low >= spec.high:
+        yield Problem((*keys, "low"), f"must be less than high, which is {spec.high}, but is {spec.low}")
+        return
+    if spec.log and spec.low <= 0:
+        yield Problem((*keys, "log"), f"needs a low greater than 0, but low is {spec.low}")
+    if spec.log and spec.step is not None:
+        yield Problem((*keys, "step"), "does not go with log: true; leave one of them out")
+    elif spec.step is not None and (_exact(spec.high) - _exact(spec.low)) % _exact(spec.step):
+        yield Problem(
+            (*keys, "step"), f"must lead from low to high in whole steps, but {spec.step} misses {spec.high}"
+        )
+
+
+def _value_fits(path: str, keys: Keys, value: Any, root: Node) -> Iterator[Problem]:
+    try:
+        _adapter(path).validate_python(value)
+    except ValidationError as error:
+        yield from problems_of(error, root, keys)
+        return
+    if path in _NAMES and value not in _NAMES[path]:
+        yield Problem(keys, unknown(f"{path} {shown(value)}", value, _NAMES[path]))
+
+
+@cache
+def _adapter(path: str) -> TypeAdapter[Any]:
+    return TypeAdapter(FIELDS[path], config=STRICT)
+
+
+def _exact(number: float) -> Fraction:
+    """The number that was written: 0.1 is a tenth."""
+    return Fraction(str(number))
