@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from orchestrator.config.checks import CHECKS, FILE_CHECKS, Check
 from orchestrator.config.document import Node, Place, Problem, report
@@ -93,4 +94,8 @@ def _is_relative(path: str) -> bool:
 def _canonical(root: Node) -> str:
     """Blocks in the order of the schema, keys within them in the order of the alphabet."""
     plain = root.plain()
-    return "".join(write_yaml({name: plain[name]}) for name in SweepConfig.model_fields if name in plain)
+    return write_yaml({name: _sorted(plain[name]) for name in SweepConfig.model_fields if name in plain})
+
+
+def _sorted(value: Any) -> Any:
+    return {key: _sorted(value[key]) for key in sorted(value)} if isinstance(value, dict) else value

@@ -77,7 +77,7 @@ def parse_yaml(text: str, start: Place) -> tuple[Node, list[Problem]]:
 def write_yaml(plain: Any) -> str:
     """The text of a tree of mappings, lists and scalars; reading it gives the same tree."""
     return yaml.dump(
-        plain, Dumper=_Dumper, allow_unicode=True, default_flow_style=None, sort_keys=True, width=2**20
+        plain, Dumper=_Dumper, allow_unicode=True, default_flow_style=None, sort_keys=False, width=2**20
     )
 
 
