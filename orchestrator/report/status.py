@@ -58,13 +58,11 @@ def headline(document: Mapping[str, Any]) -> str:
 
 def render_status(document: Mapping[str, Any], limit: int = 20) -> Group:
     """A status document as a table: its headline, then unfinished trials, then the newest finished ones."""
-    unfinished = [each for each in document["trials"] if each["state"] in ("running", "pending")]
-    finished = [each for each in document["trials"] if each not in unfinished]
+    finished = [each for each in document["trials"] if TrialState(each["state"]).is_final]
+    unfinished = [each for each in document["trials"] if not TrialState(each["state"]).is_final]
     room = max(limit - len(unfinished), 0)
     shown = unfinished[:limit] + (finished[-room:] if room else [])
-    table = Table(
-        title=headline(document), title_justify="left", title_style="bold", box=None, pad_edge=False
-    )
+    table = Table(box=None, pad_edge=False)
     for heading, justify in _COLUMNS:
         table.add_column(heading, justify=justify, no_wrap=heading != "cause")  # type: ignore[arg-type]
     for entry in shown:
