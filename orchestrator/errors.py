@@ -4,6 +4,7 @@ OrchestratorError (2)     a person can fix this by reading the message
   ConfigError (2)         the experiment file is wrong; nothing has started, nothing is written
   UsageError (2)          the command cannot do what was asked; says what to do instead
   UnreachableError (3)    the cluster or the storage cannot be reached
+  TrackingError (3)       the tracking server answers, but refuses what it was sent
   BudgetError (4)         the budget was spent before anything finished
   OwnedError (5)          another controller owns the sweep
   FencedError (5)         this controller has lost the sweep to another one
@@ -28,6 +29,12 @@ class UsageError(OrchestratorError):
 
 class UnreachableError(OrchestratorError):
     """The cluster or the storage cannot be reached."""
+
+    exit_code = 3
+
+
+class TrackingError(OrchestratorError):
+    """The tracking server answers, but refuses what it was sent; the message says what and why."""
 
     exit_code = 3
 

@@ -1,0 +1,19 @@
+"""The window: MLflow shows what the trial folders hold; one writer keeps it so, from nothing if need be.
+
+tracker.py      what is asked of a tracking server, and what it answers; no MLflow in it
+wanted.py       pure: folders to the runs that the server should show
+ledger.py       mirror.json: what was sent where, so that a mirrored folder is not read again
+sync.py         the difference between wanted and held, sent
+background.py   the thread that does so while trials run
+door.py         the only module that imports mlflow
+server.py       the command line of the MLflow server that shows it all
+uri.py          tracking URIs
+"""
+
+from orchestrator.mirror.background import Background
+from orchestrator.mirror.server import ui_command
+from orchestrator.mirror.sync import Mirror, Synced
+from orchestrator.mirror.tracker import RunStatus
+from orchestrator.mirror.uri import check_uri, default_uri
+
+__all__ = ["Background", "Mirror", "RunStatus", "Synced", "check_uri", "default_uri", "ui_command"]

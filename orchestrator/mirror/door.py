@@ -1,0 +1,259 @@
+"""The only door to MLflow."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sqlite3
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cpsc_core.attempt import replacing
+from orchestrator.errors import TrackingError, UnreachableError
+from orchestrator.mirror.ledger import locked
+from orchestrator.mirror.tracker import HeldRun, Image, Point, RunStatus
+from orchestrator.mirror.uri import database_path, public_uri
+
+__all__ = ["MlflowExperiment", "open_mlflow"]
+
+_ENVIRONMENT = {
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    # Sent again by us, after a look at what arrived: MLflow would begin a second run if an answer got lost.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_ALLOW_HTTP_REDIRECTS": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+_SILENT = logging.CRITICAL + 1
+_PAGE = 1000
+_IMAGE_KEY = "samples"
+_IMAGE_FILE = re.compile(
+    rf"(.*/{_IMAGE_KEY}\+step\+(\d+)\+timestamp\+\d+\+[0-9a-f-]+)(\.png|\+compressed\.webp)"
+)
+_UNAVAILABLE = frozenset({401, 403, 408, 429})
+
+
+def open_mlflow(uri: str, experiment: str, artifacts: Path | None) -> MlflowExperiment:
+    """The experiment of a name, which is made, or taken out of the bin, if need be.
+
+    A database that does not exist yet is made first; of two processes that want to, one waits. Raises what
+    the methods of `Tracker` raise.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    for logger in ("mlflow", "alembic"):
+        logging.getLogger(logger).setLevel(_SILENT)
+    database = database_path(uri)
+    with _asking(uri, experiment, "be opened"):
+        engine = None if database is None else _prepare(uri, database, artifacts)
+        return MlflowExperiment(MlflowClient(tracking_uri=uri), experiment, artifacts, engine)
+
+
+class MlflowExperiment:
+    """One experiment (see `Tracker`)."""
+
+    def __init__(self, client: Any, name: str, artifacts: Path | None, engine: Any = None) -> None:
+        self._client = client
+        self._engine = engine
+        self._uri = client.tracking_uri
+        self._name = name
+        self._database = database_path(self._uri)
+        self._inode = _inode(self._database)
+        self._experiment = self._find_or_create(name, artifacts)
+
+    def is_alive(self) -> bool:
+        """False once the database file was deleted or replaced."""
+        return self._inode == _inode(self._database)
+
+    def find(self, tag: str, value: str, since: int) -> list[HeldRun]:
+        """Runs with one tag that started at `since` (Unix milliseconds) or later, binned ones too."""
+        from mlflow.entities import ViewType
+
+        wanted = f"tags.`{tag}` = '{value}' and attributes.start_time >= {since}"
+        found: list[HeldRun] = []
+        page: str | None = None
+        with self._asking("list its runs"):
+            while True:
+                runs = self._client.search_runs(
+                    [self._experiment], wanted, ViewType.ALL, max_results=_PAGE, page_token=page
+                )
+                found.extend(_held(run) for run in runs)
+                if not (page := runs.token):
+                    return found
+
+    def create(self, name: str, started: int, tags: Mapping[str, str]) -> HeldRun:
+        """Begin a run, shown as running."""
+        with self._asking(f"begin run {name}"):
+            return _held(self._client.create_run(self._experiment, started, dict(tags), name), images=set())
+
+    def restore(self, run_id: str) -> None:
+        """Take a run out of the bin."""
+        with self._asking(f"restore run {run_id}"):
+            self._client.restore_run(run_id)
+
+    def send(
+        self, run_id: str, points: Sequence[Point], params: Mapping[str, str], tags: Mapping[str, str]
+    ) -> None:
+        """Add points in the order given, parameters and tags; the client keeps to the server's limits."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        with self._asking(f"take the metrics of run {run_id}"):
+            self._client.log_batch(
+                run_id,
+                metrics=[Metric(point.key, point.value, point.timestamp, point.step) for point in points],
+                params=[Param(path, value) for path, value in params.items()],
+                tags=[RunTag(tag, value) for tag, value in tags.items()],
+                synchronous=True,
+            )
+
+    def drop_tag(self, run_id: str, tag: str) -> None:
+        """Take a tag away."""
+        with self._asking(f"take tag {tag} from run {run_id}"):
+            self._client.delete_tag(run_id, tag)
+
+    def set_status(self, run_id: str, status: RunStatus, ended: int | None) -> None:
+        """Show the run with another status."""
+        with self._asking(f"show run {run_id} as {status}"):
+            if status.is_final:
+                self._client.set_terminated(run_id, status.value, ended)
+            else:
+                self._client.update_run(run_id, status.value)
+
+    def images(self, run_id: str) -> set[int]:
+        """Epochs whose grid is there. One whose thumbnail was lost on the way gets it now."""
+        with self._asking(f"list the images of run {run_id}"):
+            paths = [each.path for each in self._client.list_artifacts(run_id, "images")]
+            files = [match for path in paths if (match := _IMAGE_FILE.fullmatch(path))]
+            complete = {match[1] for match in files if match[3] != ".png"}
+            for match in files:
+                if match[1] not in complete:
+                    self._send_thumbnail(run_id, match[1])
+        return {int(match[2]) for match in files}
+
+    def send_image(self, run_id: str, image: Image) -> None:
+        """Add a grid."""
+        from PIL import Image as Picture
+
+        try:
+            grid = Picture.open(image.path)
+            grid.load()
+        except (OSError, SyntaxError) as error:
+            raise TrackingError(
+                f"{image.path} is not an image that can be sent to MLflow: {error}"
+            ) from error
+        with self._asking(f"take the image of epoch {image.step} of run {run_id}"):
+            self._client.log_image(
+                run_id, grid, key=_IMAGE_KEY, step=image.step, timestamp=image.timestamp, synchronous=True
+            )
+
+    def close(self) -> None:
+        """Let go of the database file, if there is one."""
+        if self._engine is not None:
+            self._engine.dispose()
+
+    def _find_or_create(self, name: str, artifacts: Path | None) -> str:
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            place = None if artifacts is None else (artifacts / name).absolute().as_uri()
+            return str(self._client.create_experiment(name, artifact_location=place))
+        if found.lifecycle_stage == "deleted":
+            self._client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
+
+    def _send_thumbnail(self, run_id: str, stem: str) -> None:
+        from mlflow.tracking.multimedia import compress_image_size
+        from PIL import Image as Picture
+
+        with tempfile.TemporaryDirectory() as folder:
+            grid = self._client.download_artifacts(run_id, f"{stem}.png", folder)
+            thumbnail = Path(folder) / f"{Path(stem).name}+compressed.webp"
+            with Picture.open(grid) as picture:
+                compress_image_size(picture).save(thumbnail)
+            self._client.log_artifact(run_id, str(thumbnail), "images")
+
+    def _asking(self, what: str) -> Any:
+        return _asking(self._uri, self._name, what)
+
+
+def _held(run: Any, images: set[int] | None = None) -> HeldRun:
+    return HeldRun(
+        run_id=run.info.run_id,
+        status=RunStatus(run.info.status),
+        tags=dict(run.data.tags),
+        params=set(run.data.params),
+        epoch=int(run.data.metrics.get("epoch", 0)),
+        images=images,
+        deleted=run.info.lifecycle_stage == "deleted",
+    )
+
+
+def _prepare(uri: str, database: Path, artifacts: Path | None) -> Any:
+    """SQLAlchemy's engine of a SQLite database, which is made if need be, whole or not at all.
+
+    MLflow would make it too, but spoil it if it were killed or two processes did so at once.
+    """
+    from sqlalchemy import event
+
+    database.parent.mkdir(parents=True, exist_ok=True)
+    root = str(artifacts or database.parent)
+    with locked(database):
+        if not database.exists():
+            with replacing(database) as draft:
+                # With a write-ahead log this takes a third of the time, and later readers block nobody.
+                sqlite3.connect(draft).execute("PRAGMA journal_mode=WAL").connection.close()
+                _store(f"sqlite:///{draft}", root).engine.dispose()
+    engine = _store(uri, root).engine
+    if not event.contains(engine, "connect", _relax):
+        event.listen(engine, "connect", _relax)
+    # Connections that are open already may be to a file that was deleted in the meantime.
+    engine.dispose()
+    return engine
+
+
+def _store(uri: str, artifacts: str) -> Any:
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    return SqlAlchemyStore(uri, artifacts)  # type: ignore[no-untyped-call]
+
+
+def _relax(connection: sqlite3.Connection, _record: object) -> None:
+    """With a write-ahead log, let commits reach the disk when the system likes: the folders are the truth."""
+    if connection.execute("PRAGMA journal_mode").fetchone() == ("wal",):
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _inode(database: Path | None) -> int | None:
+    try:
+        return None if database is None else database.stat().st_ino
+    except FileNotFoundError:
+        return None
+
+
+@contextmanager
+def _asking(uri: str, sweep: str, what: str) -> Iterator[None]:
+    """Say in one sentence what MLflow would not do, and whether that is its word or its silence."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        status: int = error.get_http_status_code()  # type: ignore[no-untyped-call]
+        refused = 400 <= status < 500 and status not in _UNAVAILABLE
+        raise (TrackingError if refused else UnreachableError)(_sentence(uri, sweep, what, error)) from error
+    except Exception as error:
+        raise UnreachableError(_sentence(uri, sweep, what, error)) from error
+
+
+def _sentence(uri: str, sweep: str, what: str, error: Exception) -> str:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return (
+        f"MLflow at {public_uri(uri)} could not {what}: {reason}; "
+        f"the trial folders keep it all, and `cpsc-orchestrate sync {sweep}` sends it later"
+    )

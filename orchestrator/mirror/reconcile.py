@@ -1,0 +1,63 @@
+"""One run: what the server lacks of it, sent. What is held is kept up to date, step by step."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from orchestrator.mirror.tracker import HeldRun, Tracker
+from orchestrator.mirror.wanted import PASSING_TAGS, WantedRun
+
+__all__ = ["bring_up", "create"]
+
+
+def create(tracker: Tracker, wanted: WantedRun, sent: Counter[str]) -> HeldRun:
+    """Begin the run; only for a run that the server was asked about and does not hold."""
+    held = tracker.create(wanted.name, wanted.started, wanted.tags)
+    sent["runs"] += 1
+    return held
+
+
+def bring_up(tracker: Tracker, held: HeldRun, wanted: WantedRun, sent: Counter[str]) -> None:
+    """Make the held run the wanted one.
+
+    The status comes before the images, which may be unreadable, and after everything else: a run that is
+    shown as finished has all its numbers.
+    """
+    if held.deleted:
+        tracker.restore(held.run_id)
+        held.deleted = False
+    _send_numbers(tracker, held, wanted, sent)
+    _drop_tags(tracker, held, wanted)
+    if held.status is not wanted.status:
+        tracker.set_status(held.run_id, wanted.status, wanted.ended)
+        held.status = wanted.status
+        sent["statuses"] += 1
+    _send_images(tracker, held, wanted, sent)
+
+
+def _send_numbers(tracker: Tracker, held: HeldRun, wanted: WantedRun, sent: Counter[str]) -> None:
+    points = [*(point for point in wanted.points if point.step > held.epoch), *wanted.summary]
+    params = {path: value for path, value in wanted.params.items() if path not in held.params}
+    tags = {tag: value for tag, value in wanted.tags.items() if held.tags.get(tag) != value}
+    if points or params or tags:
+        tracker.send(held.run_id, points, params, tags)
+    held.epoch = max([held.epoch, *(point.step for point in wanted.points)])
+    held.params |= params.keys()
+    held.tags |= tags
+    sent["points"] += len(points)
+
+
+def _drop_tags(tracker: Tracker, held: HeldRun, wanted: WantedRun) -> None:
+    for tag in sorted((PASSING_TAGS & held.tags.keys()) - wanted.tags.keys()):
+        tracker.drop_tag(held.run_id, tag)
+        del held.tags[tag]
+
+
+def _send_images(tracker: Tracker, held: HeldRun, wanted: WantedRun, sent: Counter[str]) -> None:
+    if held.images is None:
+        held.images = tracker.images(held.run_id) if wanted.images else set()
+    for image in wanted.images:
+        if image.step not in held.images:
+            tracker.send_image(held.run_id, image)
+            held.images.add(image.step)
+            sent["images"] += 1
