@@ -70,7 +70,7 @@ NETWORKS = Table(
 DATA_SETS = Table(
     "data set",
     group="cpsc_core.data_sets",
-    ours={},
+    ours={"digits": "cpsc_core.data.digits:DIGITS"},
 )
 
 METHODS = Table(

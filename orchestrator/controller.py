@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,9 @@ from typing import Any
 from cpsc_core.settings import TrialSettings
 from orchestrator import decide as d
 from orchestrator.config import SweepConfig, resolve
+from orchestrator.confirm import best_trials, confirm_records
 from orchestrator.outcome import objective_value, summarise
+from orchestrator.recovery import describe_cause, is_final, recover
 from orchestrator.store.folder import SweepFolder, TrialFolder
 from orchestrator.store.paths import SweepPaths
 from orchestrator.store.records import AttemptEnd, Duplicate, EndClass, Result, Stage, TrialRecord, TrialState
@@ -38,7 +40,6 @@ class Controller:
         writer: SweepWriter,
         shape: Shape,
         clock: Callable[[], float] = time.time,
-        on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.config = config
         self.study = Study(config)
@@ -47,12 +48,13 @@ class Controller:
         self._writer = writer
         self._shape = shape
         self._clock = clock
-        self._on_change = on_change
-        self._awaiting: dict[str, list[int]] = {}
-        self.newest: dict[str, dict[str, Any]] = {}
-        self.causes: dict[str, str] = {}
-        self.state = d.State(rules=_rules(config))
-        self._load(SweepFolder(writer.paths))
+        recovered = recover(writer, self.study, _rules(config))
+        self.state = recovered.state
+        self.newest = recovered.newest
+        self.causes = recovered.causes
+        self._awaiting = recovered.awaiting
+        for trial in recovered.unfinished:
+            self._settle(trial)
 
     @property
     def paths(self) -> SweepPaths:
@@ -90,7 +92,6 @@ class Controller:
         detail = f"pruned after epoch {line['epoch']} by {self.config.pruner.name}" if prune else None
         actions = self._decide(d.Reported(name, prune, detail))
         self._commit(actions, assignment.attempt)
-        self._on_change()
         return not actions
 
     def hear_end(
@@ -107,16 +108,15 @@ class Controller:
             self.causes[assignment.name] = f"{ended}: {cause}"
         self._conclude(trial, assignment.attempt, end)
 
-    def stop(self, reason: str) -> None:
-        """Start nothing more; what runs is asked to checkpoint by the stop file."""
-        self._decide(d.Closed(reason, stopping=True))
-
     def _decide(self, event: d.Event) -> tuple[d.Action, ...]:
         self.state, actions = d.decide(self.state, event)
         return actions
 
     def _conclude(self, trial: TrialFolder, attempt: int, end: AttemptEnd) -> None:
         objective = self._objective(trial) if end.ended is EndClass.COMPLETE else None
+        if end.ended is EndClass.COMPLETE and objective is None:
+            cause = f"{self.config.objective.metric} is not finite after the last epoch"
+            end = replace(end, ended=EndClass.DIVERGED, cause=cause)
         event = d.Ended(
             name=trial.name,
             ended=end.ended,
@@ -126,7 +126,6 @@ class Controller:
             objective=objective,
         )
         self._commit(self._decide(event), attempt)
-        self._on_change()
 
     def _commit(self, actions: Sequence[d.Action], attempt: int) -> None:
         for action in actions:
@@ -148,7 +147,7 @@ class Controller:
             generation=self._writer.lease.generation,
         )
         self._writer.write_result(commit.name, result)
-        self.causes[commit.name] = _cause(result)
+        self.causes[commit.name] = describe_cause(result)
         self._tell_study(self._read(commit.name))
 
     def _tell_study(self, trial: TrialFolder) -> None:
@@ -194,35 +193,13 @@ class Controller:
             self.study.copy(suggestion.number, trial)
 
     def _plan_confirm(self) -> None:
-        """Write the confirm trials: the best configurations again, with fresh seeds and the test split."""
-        names = []
-        for trial in self._best(self.config.confirm.top):
-            settings = TrialSettings.from_dict(trial.record.settings)
-            for offset in range(1, self.config.confirm.seeds + 1):
-                again = _confirming(settings, settings.train.seed + offset)
-                record = replace(
-                    trial.record,
-                    name=again.identity(),
-                    number=None,
-                    stage=Stage.CONFIRM,
-                    system_attrs={},
-                    settings=again.to_dict(),
-                    created=self._clock(),
-                    generation=self._writer.lease.generation,
-                )
-                self._writer.write_trial(record)
-                names.append(record.name)
-        self._decide(d.Confirmed(tuple(names)))
-
-    def _best(self, top: int) -> list[TrialFolder]:
-        """The best complete search trials, ties by number."""
-        sign = -1.0 if self.config.objective.direction == "maximize" else 1.0
-        ranked = [
-            (sign * trial.result.objective, trial.record.number, trial)
-            for trial in SweepFolder(self.paths).trials()
-            if trial.record.number is not None and trial.result and trial.result.objective is not None
-        ]
-        return [trial for _, _, trial in sorted(ranked, key=lambda entry: entry[:2])[:top]]
+        trials = SweepFolder(self.paths).trials()
+        best = best_trials(trials, self.config.objective.direction, self.config.confirm.top)
+        stamp = {"created": self._clock(), "generation": self._writer.lease.generation}
+        records = confirm_records(best, self.config.confirm.seeds, **stamp)
+        for record in records:
+            self._writer.write_trial(record)
+        self._decide(d.Confirmed(tuple(record.name for record in records)))
 
     def _record(self, name: str, suggestion: Suggestion, settings: TrialSettings) -> TrialRecord:
         return TrialRecord(
@@ -239,7 +216,6 @@ class Controller:
 
     def _assign(self, name: str, attempt: int) -> Assignment:
         trial = self._read(name)
-        self._on_change()
         return Assignment(
             name=name,
             attempt=attempt,
@@ -270,52 +246,12 @@ class Controller:
             raise FileNotFoundError(f"trial {name} has lost its record {self.paths.trial(name).record}")
         return trial
 
-    def _load(self, folder: SweepFolder) -> None:
-        """Take over what earlier runs left: finished trials as they are, unfinished ones to be continued."""
-        trials = folder.trials()
-        by_name = {trial.name: trial for trial in trials}
-        for trial in trials:
-            self._close_attempts(trial)
-        entries: dict[int, TrialFolder | Duplicate] = {each.number: each for each in folder.duplicates()}
-        entries |= {trial.record.number: trial for trial in trials if trial.record.number is not None}
-        for number in sorted(entries):
-            self._enter(entries[number], by_name)
-        self.causes = {trial.name: _cause(trial.result) for trial in trials if trial.result}
-        self.newest = {trial.name: trial.history[-1] for trial in trials if trial.history}
-        self.state = _standing_state(
-            self.state, [self._read(trial.name) for trial in trials], max(entries, default=-1) + 1
-        )
-        for trial in trials:
-            if trial.result is None:
-                self._settle(trial)
-
-    def _enter(self, entry: TrialFolder | Duplicate, by_name: dict[str, TrialFolder]) -> None:
-        if isinstance(entry, TrialFolder):
-            self.study.restore(entry)
-            return
-        original = by_name[entry.name]
-        self.study.restore_duplicate(entry, original)
-        if original.result is None:
-            self._awaiting.setdefault(entry.name, []).append(entry.number)
-
-    def _close_attempts(self, trial: TrialFolder) -> None:
-        """Write the end of attempts that nobody saw end: the controller died while they ran."""
-        for number in trial.attempts:
-            if number not in trial.ends:
-                finished = trial.result is None and _is_final(trial) and number == trial.attempts[-1]
-                end = AttemptEnd(
-                    ended=EndClass.COMPLETE if finished else EndClass.STOPPED,
-                    cause=None if finished else "the controller died while it ran",
-                    seconds=trial.attempt_seconds(number),
-                )
-                self._writer.write_end(trial.name, number, end)
-
     def _settle(self, trial: TrialFolder) -> None:
         """Decide now what a dying controller left undecided: a last epoch, or a rung."""
         if not trial.attempts:
             return
         newest = trial.attempts[-1]
-        if _is_final(trial):
+        if is_final(trial):
             end = AttemptEnd(ended=EndClass.COMPLETE, seconds=0.0)
             self._conclude(trial, newest, end)
         elif (
@@ -339,44 +275,6 @@ def _rules(config: SweepConfig) -> d.Rules:
         plateau_delta=budget.plateau.min_delta if budget.plateau else 0.0,
         maximise=config.objective.direction == "maximize",
     )
-
-
-def _standing_state(state: d.State, trials: Sequence[TrialFolder], suggestions: int) -> d.State:
-    """The state that the folders of earlier runs amount to."""
-    standings = {trial.name: _standing(trial) for trial in trials}
-    for trial in trials:
-        if trial.result is not None:
-            state = d.count_finished(state, standings[trial.name], trial.result.objective)
-    return replace(
-        state,
-        trials=standings,
-        waiting=tuple(trial.name for trial in trials if trial.result is None),
-        suggestions=suggestions,
-        seconds=sum(trial.seconds for trial in trials),
-    )
-
-
-def _standing(trial: TrialFolder) -> d.Standing:
-    return d.Standing(
-        name=trial.name,
-        stage=trial.record.stage,
-        number=trial.record.number,
-        state=trial.result.state if trial.result else TrialState.PENDING,
-        attempts=max(trial.attempts, default=0),
-        failures=Counter(end.ended for end in trial.failures()),
-    )
-
-
-def _confirming(settings: TrialSettings, seed: int) -> TrialSettings:
-    return replace(settings, train=replace(settings.train, seed=seed), splits=("val", "test"))
-
-
-def _cause(result: Result) -> str:
-    return ": ".join(each for each in (result.cause, result.detail) if each)
-
-
-def _is_final(trial: TrialFolder) -> bool:
-    return bool(trial.history and trial.history[-1].get("final"))
 
 
 def _tail(path: Path) -> list[str]:

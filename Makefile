@@ -1,0 +1,59 @@
+# make help says what there is.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STORAGE ?= $(HOME)/cpsc-runs
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo ui test lint types contracts unit test-slow gpu-check format lock clean
+
+help:           ## list the commands
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+install: $(VENV)/.installed         ## create .venv and install the project in it
+demo: install   ## run the digits sweep, start to end, on this machine
+	$(BIN)/cpsc-orchestrate sweep experiments/digits.yaml --storage $(STORAGE)
+
+ui: install     ## open MLflow on what the demo produced
+	$(BIN)/cpsc-orchestrate ui --storage $(STORAGE)
+
+test: lint types contracts unit     ## everything that must hold: lint, types, import contract, tests
+
+lint: $(VENV)/.installed-test       ## formatting and lint
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.installed-test      ## static types
+	$(BIN)/mypy
+
+contracts: $(VENV)/.installed-test  ## which package may import which
+	$(BIN)/lint-imports --no-cache
+
+unit: $(VENV)/.installed-test       ## the fast tests
+	$(BIN)/pytest -m "not slow and not gpu"
+
+test-slow: $(VENV)/.installed-test  ## the tests that take minutes
+	$(BIN)/pytest -m slow
+
+gpu-check: $(VENV)/.installed-test  ## the tests that need a GPU
+	$(BIN)/pytest -m gpu
+
+format: $(VENV)/.installed-test     ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: $(VENV)/.installed-test       ## write constraints.txt from what is installed
+	$(BIN)/python -m pip freeze --exclude-editable --exclude setuptools --exclude pip > constraints.txt
+
+clean:          ## remove .venv and caches, keep every sweep
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* build *.egg-info
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(PIP) --editable '.[test]'
+	touch $@

@@ -1,0 +1,114 @@
+"""From the folders that earlier runs left to the state a controller goes on with."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator import decide as d
+from orchestrator.store.folder import SweepFolder, TrialFolder
+from orchestrator.store.records import AttemptEnd, Duplicate, EndClass, Result, TrialState
+from orchestrator.store.writer import SweepWriter
+from orchestrator.study import Study
+
+__all__ = ["Recovered", "describe_cause", "is_final", "recover"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    """What the folders amount to."""
+
+    state: d.State
+    """The sweep in the controller's eyes."""
+    unfinished: tuple[TrialFolder, ...]
+    """Trials without a result, in order."""
+    awaiting: dict[str, list[int]] = field(default_factory=dict)
+    """Numbers of suggestions that await the result of the trial that they named."""
+    newest: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Last metrics line of each trial."""
+    causes: dict[str, str] = field(default_factory=dict)
+    """Why trials failed or were pruned, in words."""
+
+
+def recover(writer: SweepWriter, study: Study, rules: d.Rules) -> Recovered:
+    """Read a sweep's folders into a state and a study; attempts that nobody saw end are given an end."""
+    folder = SweepFolder(writer.paths)
+    for trial in folder.trials():
+        _close_attempts(writer, trial)
+    trials, duplicates = folder.trials(), folder.duplicates()
+    by_name = {trial.name: trial for trial in trials}
+    entries: dict[int, TrialFolder | Duplicate] = {each.number: each for each in duplicates}
+    entries |= {trial.record.number: trial for trial in trials if trial.record.number is not None}
+    for number in sorted(entries):
+        entry = entries[number]
+        if isinstance(entry, Duplicate):
+            study.restore_duplicate(entry, by_name[entry.name])
+        else:
+            study.restore(entry)
+    return Recovered(
+        state=_state(rules, trials, max(entries, default=-1) + 1),
+        unfinished=tuple(trial for trial in trials if trial.result is None),
+        awaiting=_awaiting(duplicates, by_name),
+        newest={trial.name: trial.history[-1] for trial in trials if trial.history},
+        causes={trial.name: describe_cause(trial.result) for trial in trials if trial.result},
+    )
+
+
+def is_final(trial: TrialFolder) -> bool:
+    """Whether a trial has run to its end, with a result or still without."""
+    return bool(trial.history and trial.history[-1].get("final"))
+
+
+def describe_cause(result: Result) -> str:
+    """Why a trial failed or was pruned, in words; empty if it is complete."""
+    return ": ".join(each for each in (result.cause, result.detail) if each)
+
+
+def _close_attempts(writer: SweepWriter, trial: TrialFolder) -> None:
+    """Attempts without an end are those that ran when the controller died."""
+    for number in trial.attempts:
+        if number in trial.ends:
+            continue
+        finished = number == trial.attempts[-1] and is_final(trial)
+        end = AttemptEnd(
+            ended=EndClass.COMPLETE if finished else EndClass.STOPPED,
+            cause=None if finished else "the controller died while it ran",
+            seconds=trial.attempt_seconds(number),
+        )
+        writer.write_end(trial.name, number, end)
+
+
+def _awaiting(duplicates: Sequence[Duplicate], by_name: dict[str, TrialFolder]) -> dict[str, list[int]]:
+    awaiting: dict[str, list[int]] = {}
+    for duplicate in duplicates:
+        if by_name[duplicate.name].result is None:
+            awaiting.setdefault(duplicate.name, []).append(duplicate.number)
+    return awaiting
+
+
+def _state(rules: d.Rules, trials: Sequence[TrialFolder], suggestions: int) -> d.State:
+    standings = {trial.name: _standing(trial) for trial in trials}
+    state = d.State(
+        rules=rules,
+        trials=standings,
+        waiting=tuple(trial.name for trial in trials if trial.result is None),
+        suggestions=suggestions,
+        seconds=sum(trial.seconds for trial in trials),
+    )
+    for trial in trials:
+        if trial.result is not None:
+            state = d.count_finished(state, standings[trial.name], trial.result.objective)
+    return state
+
+
+def _standing(trial: TrialFolder) -> d.Standing:
+    return d.Standing(
+        name=trial.name,
+        stage=trial.record.stage,
+        number=trial.record.number,
+        state=trial.result.state if trial.result else TrialState.PENDING,
+        attempts=max(trial.attempts, default=0),
+        failures=Counter(end.ended for end in trial.failures()),
+    )
