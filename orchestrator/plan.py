@@ -27,13 +27,10 @@ _LONGEST_MEASUREMENT = 900.0
 def measure(config: SweepConfig) -> dict[str, Any]:
     """Time a few training iterations of the experiment in a process of their own on this machine.
 
-    One rank is timed: its share of the batch, with its threads. See cpsc_core.measure.Measurement for the
-    keys. Raises UsageError if the experiment cannot be trained here at all.
+    See cpsc_core.measure.Measurement for the keys. Raises UsageError if it cannot be trained here at all.
     """
-    train = asdict(config.train)
-    train["batch_size"] = max(config.train.batch_size // config.resources.workers, 2)
     request = {
-        "train": train,
+        "train": asdict(config.train),
         "teacher": config.teacher.arch,
         "student": config.student.arch,
         "data": config.data.name,
@@ -94,27 +91,20 @@ def render_plan(document: Mapping[str, Any]) -> Group:
 
 
 def _lines(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    epochs, hours, disk = document["epochs"], document["hours"], document["disk_bytes"]
-    measured = document["measured"]
+    epochs, wall, measured = document["epochs"], document["hours"]["wall"] * 3600, document["measured"]
+    parts = {name: size(value) for name, value in document["disk_bytes"].items()}
+    networks = {name: f"{measured[f'{name}_parameters']:,}" for name in ("teacher", "student", "generator")}
     yield "search", f"{document['trials']} trials, {epochs['search']:.0f} epochs"
     for rung in document["rungs"]:
-        yield "", f"{rung['trials']:.1f} trials reach epoch {rung['epochs']}"
+        yield "", f"{round(rung['trials'], 1):g} trials reach epoch {rung['epochs']}"
     yield "confirm", f"{document['confirm_trials']} trials, {epochs['confirm']:.0f} epochs"
-    yield (
-        "time",
-        f"{duration(hours['wall'] * 3600)} with {document['slots']} trial(s) at once on this machine",
-    )
-    yield (
-        "disk",
-        f"{size(disk['total'])}: "
-        + ", ".join(f"{name} {size(value)}" for name, value in disk.items() if name != "total"),
-    )
-    yield (
-        "networks",
-        ", ".join(
-            f"{name} {measured[f'{name}_parameters']:,}" for name in ("teacher", "student", "generator")
-        ),
-    )
+    yield "time", f"{duration(wall)} with {document['slots']} trial(s) at once on this machine"
+    yield "disk", f"{parts.pop('total')}: {_list(parts)}"
+    yield "networks", _list(networks)
+
+
+def _list(parts: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in parts.items())
 
 
 def _processors() -> int:
@@ -157,10 +147,10 @@ def _disk(
 
 
 def _notes(config: SweepConfig, measured: Mapping[str, Any], hours: float) -> list[str]:
-    share = max(config.train.batch_size // config.resources.workers, 2)
-    scaled = f", scaled up to {share}" if measured["measured_batch_size"] < share else ""
+    wanted = config.train.batch_size
+    scaled = f", scaled up to {wanted}" if measured["measured_batch_size"] < wanted else ""
     notes = [
-        f"measured on this machine: {measured['seconds_per_iteration']:.3f} s per iteration of one rank with "
+        f"measured on this machine: {measured['seconds_per_iteration']:.3f} s per iteration with "
         f"{measured['threads']} thread(s) and batches of {measured['measured_batch_size']}{scaled}; GPUs, "
         "communication, start-up and evaluation are not in it, and searched settings are taken as the file's"
     ]

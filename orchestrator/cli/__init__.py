@@ -5,8 +5,10 @@ from __future__ import annotations
 import click
 
 from orchestrator import __version__
-from orchestrator.cli import inspecting, preparing, running
 from orchestrator.cli.frame import PROGRAM, Program
+from orchestrator.cli.inspecting import INSPECTING
+from orchestrator.cli.preparing import PREPARING
+from orchestrator.cli.running import RUNNING
 
 __all__ = ["main"]
 
@@ -30,6 +32,5 @@ def main(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for module in (preparing, running, inspecting):
-    for command in module.COMMANDS:
-        main.add_command(command)
+for command in (*PREPARING, *RUNNING, *INSPECTING):
+    main.add_command(command)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -21,7 +22,7 @@ from orchestrator.errors import UsageError
 from orchestrator.store.folder import find_sweep
 from orchestrator.store.paths import StoragePaths
 
-__all__ = ["COMMANDS"]
+__all__ = ["INSPECTING"]
 
 
 @click.command("status", cls=Command)
@@ -84,16 +85,19 @@ def _sync(sweep: str, storage: Path, as_json: bool) -> None:
     Example:
       cpsc-orchestrate sync digits
     """
-    from orchestrator.mirror import Mirror
+    from orchestrator.mirror import Mirror, default_uri
+    from orchestrator.report.best import tracking_uri
 
     folder = find_sweep(sweep, storage)
-    uri = folder.manifest["tracking_uri"]
-    Mirror(uri, folder.paths).sync()
-    trials = len(folder.trials())
+    mirror = Mirror(folder.manifest.get("tracking_uri") or default_uri(folder.paths.storage), folder.paths)
+    sent = asdict(mirror.sync())
     if as_json:
-        print_json({"sweep": folder.name, "tracking_uri": uri, "trials": trials})
+        print_json({"sweep": folder.name, "tracking_uri": tracking_uri(folder), **sent})
     else:
-        click.echo(f"{folder.name} with {trials} trial(s) is mirrored to {uri}")
+        counts = ", ".join(f"{count} {what}" for what, count in sent.items() if count)
+        click.echo(
+            f"{folder.name} is mirrored to {tracking_uri(folder)}; sent: {counts or 'nothing was missing'}"
+        )
 
 
 @click.command("ui", cls=Command)
@@ -113,14 +117,15 @@ def _ui(storage: Path, host: str, port: int) -> None:
     """
     from orchestrator.mirror import ui_command
 
-    if not StoragePaths(storage).mlflow_database.is_file():
+    place = StoragePaths(storage)
+    if not place.mlflow_database.is_file():
         raise UsageError(
             f"{storage} has no MLflow database yet; "
             f"start a sweep there, or fill it with `cpsc-orchestrate sync SWEEP --storage {storage}`"
         )
-    arguments, environment = ui_command(storage, None, host, port)
+    arguments, environment = ui_command(place, None, host, port)
     click.echo(f"MLflow listens at http://{host}:{port} until Ctrl-C")
     os.execvpe(arguments[0], arguments, environment)  # noqa: S606
 
 
-COMMANDS = (_status, _best, _sync, _ui)
+INSPECTING = (_status, _best, _sync, _ui)

@@ -25,7 +25,7 @@ from orchestrator.errors import ConfigError
 if TYPE_CHECKING:
     from orchestrator.config import SweepConfig
 
-__all__ = ["COMMANDS"]
+__all__ = ["PREPARING"]
 
 
 @click.command("validate", cls=Command)
@@ -104,7 +104,7 @@ def _doctor(storage: Path, as_json: bool) -> None:
         end(code, failures(checks), shlex.join([PROGRAM, "doctor", "--storage", str(storage)]))
 
 
-COMMANDS = (_validate, _plan, _doctor)
+PREPARING = (_validate, _plan, _doctor)
 
 
 def _facts(config: SweepConfig) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from orchestrator.store.records import EndClass
 if TYPE_CHECKING:
     from orchestrator.sweep import Outcome
 
-__all__ = ["COMMANDS"]
+__all__ = ["RUNNING"]
 
 _FAILURES = [each.value for each in EndClass if each.is_failure]
 _ENDINGS = {
@@ -173,7 +173,7 @@ def _teacher(file: Path, overrides: tuple[str, ...], storage: Path | None) -> No
         click.echo(f"{name:<16} {value}")
 
 
-COMMANDS = (_teacher, _sweep, _resume, _stop)
+RUNNING = (_teacher, _sweep, _resume, _stop)
 
 
 def _close(outcome: Outcome) -> None:

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import UsageError
+from orchestrator.mirror.ledger import read_entry
+from orchestrator.mirror.uri import default_uri, public_uri
 from orchestrator.report.leaderboard import objective_of, order
-from orchestrator.store.folder import SweepFolder, TrialFolder, read_json
+from orchestrator.store.folder import SweepFolder, TrialFolder
 
-__all__ = ["best_document", "best_student", "find_best"]
+__all__ = ["best_document", "best_student", "find_best", "tracking_uri"]
 
 
 def find_best(folder: SweepFolder) -> TrialFolder | None:
@@ -42,14 +44,16 @@ def best_document(folder: SweepFolder) -> dict[str, Any]:
         "metrics": trial.result.metrics,
         "teacher_accuracy": (folder.manifest.get("teacher") or {}).get("accuracy"),
         "folder": str(trial.paths.root),
-        "mlflow_run_id": _run_id(trial, folder.manifest.get("tracking_uri")),
+        "mlflow_run_id": _run_id(folder, trial),
     }
 
 
-def _run_id(trial: TrialFolder, uri: str | None) -> str | None:
+def tracking_uri(folder: SweepFolder) -> str:
+    """Where MLflow shows the sweep, without the query, in which a driver may want an access key."""
+    return public_uri(folder.manifest.get("tracking_uri") or default_uri(folder.paths.storage))
+
+
+def _run_id(folder: SweepFolder, trial: TrialFolder) -> str | None:
     """The trial's run at the sweep's own tracking URI; None while it has not been mirrored there."""
-    runs = read_json(trial.paths.mirror) or {}
-    if uri is None and len(runs) == 1:
-        (uri,) = runs
-    run_id = runs.get(uri, {}).get("run_id") if uri else None
-    return None if run_id is None else str(run_id)
+    entry = read_entry(trial.paths.mirror, tracking_uri(folder))
+    return entry.run_id if entry else None

@@ -9,7 +9,8 @@ import yaml
 from rich.console import Group
 from rich.text import Text
 
-from orchestrator.report.best import best_student, find_best
+from orchestrator.mirror.uri import is_server
+from orchestrator.report.best import best_student, find_best, tracking_uri
 from orchestrator.report.leaderboard import leaderboard_document, render_leaderboard
 from orchestrator.report.wording import counted, label
 from orchestrator.store.folder import SweepFolder, TrialFolder
@@ -49,13 +50,14 @@ def _parameters(best: TrialFolder) -> list[RenderableType]:
 
 def _places(folder: SweepFolder, best: TrialFolder | None) -> list[Text]:
     """One line each, never broken, so that it can be copied."""
-    storage = folder.paths.storage
+    uri = tracking_uri(folder)
+    window = shlex.join(["cpsc-orchestrate", "ui", "--storage", str(folder.paths.storage.root)])
     student = best_student(best) if best else None
     places = {
         "sweep": str(folder.paths.root),
         "student": str(student) if student else None,
-        "MLflow": folder.manifest.get("tracking_uri") or f"sqlite:///{storage.mlflow_database}",
-        "browse": f"cpsc-orchestrate ui --storage {shlex.quote(str(storage.root))}",
+        "MLflow": uri,
+        "browse": uri if is_server(uri) else window,
     }
     return [
         Text(f"{name:<8} {place}", no_wrap=True, overflow="ignore")

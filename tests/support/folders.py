@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from cpsc_core.attempt import append_line, write_json
+from orchestrator.mirror.ledger import Entry, write_entry
+from orchestrator.mirror.tracker import RunStatus
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.paths import StoragePaths, SweepPaths
 from orchestrator.store.records import AttemptEnd, EndClass, Result, Stage, TrialRecord, TrialState
@@ -95,7 +97,9 @@ class MadeSweep:
 
     def mirrored(self, name: str, runs: Mapping[str, str]) -> None:
         """Note the trial's MLflow run per tracking URI."""
-        write_json(self.paths.trial(name).mirror, {uri: {"run_id": run} for uri, run in runs.items()})
+        for uri, run in runs.items():
+            entry = Entry(run_id=run, status=RunStatus.FINISHED, epoch=1, images=[], seen="")
+            write_entry(self.paths.trial(name).mirror, uri, entry)
 
     def note(self, **entries: Any) -> None:
         """Change entries of the manifest."""

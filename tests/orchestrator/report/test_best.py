@@ -33,8 +33,8 @@ def test_the_document_has_exactly_the_promised_keys(tmp_path: Path) -> None:
     [
         (URI, {}, None),
         (URI, {"https://other": "a"}, None),
-        (None, {"https://other": "a"}, "a"),
-        (None, {"https://other": "a", URI: "b"}, None),
+        (URI + "?password=secret", {"https://other": "a", URI: "b"}, "b"),
+        (None, {"https://other": "a"}, None),
     ],
 )
 def test_a_run_is_only_named_if_it_is_the_sweeps_own(

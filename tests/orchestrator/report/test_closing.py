@@ -53,3 +53,11 @@ def test_a_sweep_in_which_nothing_was_completed_still_says_where_it_lies(tmp_pat
     assert "digits: 1 failed" in text
     assert str(sweep.paths.root) in text
     assert "student" not in text
+
+
+def test_runs_on_a_server_are_browsed_there(tmp_path: Path) -> None:
+    sweep = MadeSweep(tmp_path, manifest={"tracking_uri": "https://mlflow.example.org?key=secret"})
+
+    lines = printed(sweep).splitlines()
+
+    assert lines[-2:] == ["MLflow   https://mlflow.example.org", "browse   https://mlflow.example.org"]
