@@ -282,7 +282,8 @@ def _qmc(space: Mapping[str, BaseDistribution], number: int, seed: int) -> dict[
 
     transform = _SearchSpaceTransform(dict(space), transform_0_1=True)
     engine = qmc.Sobol(d=len(transform.bounds), scramble=True, rng=seed)
-    engine.fast_forward(number)
+    if number:  # scipy refuses to go forward by nothing
+        engine.fast_forward(number)
     return transform.untransform(engine.random(1)[0])
 
 

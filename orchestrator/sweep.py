@@ -6,13 +6,14 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cpsc_core.settings import DataSettings, TeacherSettings, TrialSettings
+from cpsc_core.card import TeacherCard
+from cpsc_core.settings import DataSettings, TrialSettings
 from orchestrator.board import Pace, draw_board
 from orchestrator.cluster import Cluster, open_cluster, remove_scratch
 from orchestrator.config import Experiment, SweepConfig, difference, parse_experiment
@@ -98,7 +99,8 @@ def make_teacher(
     root = (storage or Path(experiment.config.storage)).expanduser().resolve()
     root.mkdir(parents=True, exist_ok=True)
     with open_cluster(address, _new_scratch()) as cluster:
-        return _teacher_stage(experiment.config, StoragePaths(root), cluster, progress)
+        card = _teacher_stage(experiment.config, StoragePaths(root), cluster, progress)
+    return asdict(card) if card else {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +145,7 @@ class _Run:
             stack.enter_context(_logging_to(self.paths.log))
             stack.callback(self.paths.stop.unlink, missing_ok=True)
             interrupt = stack.enter_context(Interrupt(self._ask_to_stop, self._farewell()))
-            reason = self._stages(writer, interrupt)
+            reason = self._stages(writer)
             return self._conclude(writer, reason, interrupt)
 
     def _prepare(self, writer: SweepWriter, reopen: _Reopen, add_trials: int) -> None:
@@ -161,25 +163,27 @@ class _Run:
             writer.reopen(trial.name)
         writer.write_manifest(self._manifest(writer, manifest) | {"added_trials": added, "finished": None})
 
-    def _stages(self, writer: SweepWriter, interrupt: Interrupt) -> str:
+    def _stages(self, writer: SweepWriter) -> str:
         """Run the stages; returns why nothing is left to do."""
         self.progress.say(f"starting Ray {'on this machine' if self.address is None else self.address}")
         with open_cluster(self.address, self.scratch) as cluster:
             shape = _shape(self.config, cluster)
             slots = cluster.slots(shape)
-            teacher = _teacher_stage(self.config, self.paths.storage, cluster, self.progress)
-            if interrupt.caught:
-                return "stopped"
-            self._note_teacher(writer, teacher)
-            template = _template(self.config, teacher)
+            stopped = self.paths.stop.exists
+            card = _teacher_stage(self.config, self.paths.storage, cluster, self.progress, stopped)
+            if card is None:
+                return "stopped while the teacher was made"
+            self._note_teacher(writer, card)
+            template = _template(self.config, self.paths.storage, card)
             return self._search(Controller(self.config, template, writer, shape), slots)
 
     def _search(self, controller: Controller, slots: int) -> str:
-        from orchestrator.mirror import Background, Mirror
+        from orchestrator.mirror import Background, Mirror, default_uri
         from orchestrator.trial.tune import run_trials
 
         pace = Pace(time.monotonic, slots)
-        with Background(Mirror(_tracking_uri(self.config, self.paths), self.paths)) as mirror:
+        uri = self.config.tracking.uri or default_uri(self.paths.storage)
+        with Background(Mirror(uri, self.paths)) as mirror:
             watched = _Watched(controller, pace, self.progress, mirror)
             watched.tick()
             run_trials(watched, slots=slots, scratch=self.scratch)
@@ -230,25 +234,17 @@ class _Run:
             "objective": {"metric": objective.metric, "direction": objective.direction, "of": objective.of},
             "epochs": self.config.train.epochs,
             "budget_trials": self.config.budget.trials,
-            "tracking_uri": _tracking_uri(self.config, self.paths),
+            "tracking_uri": self.config.tracking.uri,
             "generation": writer.lease.generation,
         }
 
-    def _note_teacher(self, writer: SweepWriter, card: dict[str, Any]) -> None:
+    def _note_teacher(self, writer: SweepWriter, card: TeacherCard) -> None:
         """Write the teacher and the data down; refuse to go on with others than the sweep began with."""
         manifest = SweepFolder(self.paths).manifest
-        teacher = {key: card[key] for key in ("key", "arch", "sha256", "accuracy", "test_accuracy")}
-        data = {"name": self.config.data.name, "fingerprint": card["data_fingerprint"]}
-        for what, before, now in (
-            ("teacher", manifest["teacher"], teacher),
-            ("data set", manifest["data"], data),
-        ):
-            mark = "sha256" if what == "teacher" else "fingerprint"
-            if before.get(mark) not in (None, now[mark]):
-                raise UsageError(
-                    f"the {what} of sweep {self.paths.name} has changed ({mark} {before[mark][:12]} -> "
-                    f"{now[mark][:12]}); restore it, or give the experiment another name to start afresh"
-                )
+        self._refuse_change("teacher", manifest["teacher"].get("sha256"), card.sha256)
+        self._refuse_change("data set", manifest["data"].get("fingerprint"), card.data_fingerprint)
+        teacher = {key: getattr(card, key) for key in ("key", "arch", "sha256", "accuracy", "test_accuracy")}
+        data = {"name": card.data, "fingerprint": card.data_fingerprint}
         writer.write_manifest(manifest | {"teacher": teacher, "data": data})
 
     def _refuse_change(self, what: str, before: str | None, now: str) -> None:
@@ -293,27 +289,33 @@ class _Watched:
 
 
 def _teacher_stage(
-    config: SweepConfig, storage: StoragePaths, cluster: Cluster, progress: Progress
-) -> dict[str, Any]:
-    from orchestrator.trial.teacher import prepare_teacher
+    config: SweepConfig,
+    storage: StoragePaths,
+    cluster: Cluster,
+    progress: Progress,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> TeacherCard | None:
+    """The teacher's card; it is made by one process with all the CPUs that one node has."""
+    from orchestrator.trial.teacher import TeacherWish, prepare_teacher
 
-    cpus = int(max(node.cpus for node in cluster.nodes))
-    shape = replace(_shape(config, cluster), workers=1, cpus=cpus)
-    return prepare_teacher(config, storage, shape, progress.say)
+    wish = TeacherWish(
+        arch=config.teacher.arch,
+        data=_data_settings(config),
+        origin=config.teacher.checkpoint or config.teacher.train,
+        kept_in=storage.teachers,
+    )
+    shape = _shape(config, cluster)
+    node = max(cluster.nodes, key=lambda each: (each.gpus >= shape.gpus, each.cpus))
+    shape = replace(shape, workers=1, cpus=int(node.cpus))
+    return prepare_teacher(wish, shape, say=progress.say, should_stop=should_stop)
 
 
-def _template(config: SweepConfig, card: dict[str, Any]) -> TrialSettings:
+def _template(config: SweepConfig, storage: StoragePaths, card: TeacherCard) -> TrialSettings:
     """The settings of a trial before anything is searched."""
     return TrialSettings(
         data=_data_settings(config),
-        data_fingerprint=card["data_fingerprint"],
-        teacher=TeacherSettings(
-            arch=card["arch"],
-            weights=card["weights"],
-            sha256=card["sha256"],
-            accuracy=card["accuracy"],
-            probe=card["probe"],
-        ),
+        data_fingerprint=card.data_fingerprint,
+        teacher=card.settings(storage.teacher(card.key)),
         student_arch=config.student.arch,
         train=config.train,
     )
@@ -328,10 +330,6 @@ def _shape(config: SweepConfig, cluster: Cluster) -> Shape:
     wish = config.resources
     gpus = float(cluster.has_gpus) if wish.gpus_per_worker == "auto" else float(wish.gpus_per_worker)
     return Shape(workers=wish.workers, cpus=wish.cpus_per_worker, gpus=gpus)
-
-
-def _tracking_uri(config: SweepConfig, paths: SweepPaths) -> str:
-    return config.tracking.uri or f"sqlite:///{paths.storage.mlflow_database}"
 
 
 def _refuse_other_file(paths: SweepPaths, config: SweepConfig) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cpsc_core.attempt import AttemptPaths
 
-__all__ = ["StoragePaths", "SweepPaths", "TeacherPaths", "TrialPaths"]
+__all__ = ["StoragePaths", "SweepPaths", "TrialPaths"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,32 +44,9 @@ class StoragePaths:
         """The folder of one sweep."""
         return SweepPaths(self.root / name)
 
-    def teacher(self, key: str) -> TeacherPaths:
-        """The folder of one kept teacher."""
-        return TeacherPaths(self.teachers / key)
-
-
-@dataclass(frozen=True, slots=True)
-class TeacherPaths:
-    """A kept teacher."""
-
-    root: Path
-    """The folder teachers/<hash>."""
-
-    @property
-    def weights(self) -> Path:
-        """The network's weights."""
-        return self.root / "teacher.safetensors"
-
-    @property
-    def card(self) -> Path:
-        """Accuracy, data, architecture and digest."""
-        return self.root / "card.json"
-
-    @property
-    def probe(self) -> Path:
-        """Synthetic images on which agreement with the teacher is measured."""
-        return self.root / "probe.safetensors"
+    def teacher(self, key: str) -> Path:
+        """The folder of one kept teacher, see cpsc_core.card."""
+        return self.teachers / key
 
 
 @dataclass(frozen=True, slots=True)

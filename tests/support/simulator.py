@@ -27,9 +27,7 @@ data: {name: digits}
 teacher: {arch: resnet20}
 student: {arch: resnet8}
 train: {epochs: 9, iterations_per_epoch: 1, batch_size: 2}
-search:
-  loss.ikd: {low: 0.1, high: 10.0}
-  generator.steps: {low: 1, high: 8}
+search: SPACE
 sampler: {name: tpe, options: {n_startup_trials: 4}}
 pruner: {name: successive_halving, min_epochs: 1, reduction_factor: 3}
 budget: {trials: 10}
@@ -37,10 +35,12 @@ confirm: {top: 1, seeds: 2}
 """
 
 
-def experiment(**blocks: Any) -> SweepConfig:
-    """The toy experiment with some of its top-level blocks replaced."""
-    config = parse_experiment(EXPERIMENT).config
-    return type(config).model_validate(config.model_dump() | blocks)
+SPACE = "{loss.ikd: {low: 0.1, high: 10.0}, generator.steps: {low: 1, high: 8}}"
+
+
+def experiment(*overrides: str, space: str = SPACE) -> SweepConfig:
+    """The toy experiment over a search space, with some fields overridden as in `--set`."""
+    return parse_experiment(EXPERIMENT.replace("SPACE", space), overrides).config
 
 
 def template(config: SweepConfig) -> TrialSettings:
@@ -155,4 +155,4 @@ def run(config: SweepConfig, root: Path, simulator: Simulator) -> Controller:
     return controller
 
 
-__all__ = ["KilledError", "Simulator", "experiment", "learning_curve", "replace", "run", "template"]
+__all__ = ["SPACE", "KilledError", "Simulator", "experiment", "learning_curve", "replace", "run", "template"]
