@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from cpsc_core.errors import CoreError
-from orchestrator.errors import ConfigError, OrchestratorError, OwnedError, UnreachableError
+from orchestrator.errors import (
+    BudgetError,
+    ConfigError,
+    FencedError,
+    OrchestratorError,
+    OwnedError,
+    UnreachableError,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -27,6 +34,7 @@ __all__ = [
     "end",
     "file_argument",
     "json_option",
+    "print_facts",
     "print_json",
     "set_option",
     "show",
@@ -99,6 +107,13 @@ def show(renderable: RenderableType) -> None:
     click.echo(captured.get(), nl=False)
 
 
+def print_facts(facts: Mapping[str, Any]) -> None:
+    """Print named values one below the other."""
+    width = max(map(len, facts), default=0)
+    for name, fact in facts.items():
+        click.echo(f"{name:<{width}}  {', '.join(fact) if isinstance(fact, list) else fact}")
+
+
 def print_json(document: Mapping[str, Any]) -> None:
     """Print one JSON document; what is not a finite number becomes null, as JSON knows no other."""
     click.echo(json.dumps(_finite(document), indent=2, allow_nan=False))
@@ -158,7 +173,7 @@ def _next_command(error: Exception, ctx: click.Context) -> str:
             return shlex.join([PROGRAM, "validate", str(params["file"])])
         case UnreachableError():
             return shlex.join([PROGRAM, "doctor", *storage])
-        case OwnedError() if "sweep" in params:
+        case OwnedError() | FencedError() | BudgetError() if "sweep" in params:
             return shlex.join([PROGRAM, "status", params["sweep"], *storage])
         case _:
             return f"{ctx.command_path} --help"

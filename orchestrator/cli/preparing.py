@@ -15,6 +15,7 @@ from orchestrator.cli.frame import (
     end,
     file_argument,
     json_option,
+    print_facts,
     print_json,
     set_option,
     show,
@@ -52,8 +53,7 @@ def _validate(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
         print_json({"valid": True, "file": str(file), "problems": [], **facts})
         return
     click.echo(f"{file} is valid")
-    for name, fact in facts.items():
-        click.echo(f"{name:<10} {', '.join(fact) if isinstance(fact, list) else fact}")
+    print_facts(facts)
 
 
 @click.command("plan", cls=Command)

@@ -14,6 +14,9 @@ from orchestrator.cli.frame import (
     Command,
     end,
     file_argument,
+    json_option,
+    print_facts,
+    print_json,
     set_option,
     show,
     storage_option,
@@ -152,7 +155,8 @@ def _stop(sweep: str, storage: Path) -> None:
 @file_argument
 @set_option
 @storage_option(default=None)
-def _teacher(file: Path, overrides: tuple[str, ...], storage: Path | None) -> None:
+@json_option
+def _teacher(file: Path, overrides: tuple[str, ...], storage: Path | None, as_json: bool) -> None:
     """Load the teacher of FILE, or train it.
 
     A trained teacher is kept in the storage folder, for all sweeps that name the same one.
@@ -167,10 +171,12 @@ def _teacher(file: Path, overrides: tuple[str, ...], storage: Path | None) -> No
 
     experiment = load_experiment(file, overrides)
     storage = storage or Path(experiment.config.storage).expanduser().absolute()
-    with progress_for(sys.stdout) as progress:
+    with progress_for(sys.stderr if as_json else sys.stdout) as progress:
         card = make_teacher(experiment, storage=storage, progress=progress)
-    for name, value in card.items():
-        click.echo(f"{name:<16} {value}")
+    if as_json:
+        print_json(card)
+    else:
+        print_facts(card)
 
 
 RUNNING = (_teacher, _sweep, _resume, _stop)
