@@ -29,6 +29,8 @@ _ENVIRONMENT = {
     "MLFLOW_ALLOW_HTTP_REDIRECTS": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
+# Closing a file that was opened otherwise would take SQLite's locks on it away.
+_NEITHER_READ_NOR_WRITE = getattr(os, "O_PATH", os.O_RDONLY)
 _SILENT = logging.CRITICAL + 1
 _PAGE = 1000
 _IMAGE_KEY = "samples"
@@ -65,12 +67,18 @@ class MlflowExperiment:
         self._uri = client.tracking_uri
         self._name = name
         self._database = database_path(self._uri)
-        self._inode = _inode(self._database)
+        # An inode that is open is not given to another file.
+        self._inode = None if self._database is None else os.open(self._database, _NEITHER_READ_NOR_WRITE)
         self._experiment = self._find_or_create(name, artifacts)
 
     def is_alive(self) -> bool:
         """False once the database file was deleted or replaced."""
-        return self._inode == _inode(self._database)
+        if self._database is None or self._inode is None:
+            return True
+        try:
+            return os.path.samestat(os.fstat(self._inode), self._database.stat())
+        except FileNotFoundError:
+            return False
 
     def find(self, tag: str, value: str, since: int) -> list[HeldRun]:
         """Runs with one tag that started at `since` (Unix milliseconds) or later, binned ones too."""
@@ -101,7 +109,7 @@ class MlflowExperiment:
     def send(
         self, run_id: str, points: Sequence[Point], params: Mapping[str, str], tags: Mapping[str, str]
     ) -> None:
-        """Add points in the order given, parameters and tags; the client keeps to the server's limits."""
+        """Add points, all of them or none, and parameters and tags."""
         from mlflow.entities import Metric, Param, RunTag
 
         with self._asking(f"take the metrics of run {run_id}"):
@@ -157,6 +165,9 @@ class MlflowExperiment:
         """Let go of the database file, if there is one."""
         if self._engine is not None:
             self._engine.dispose()
+        if self._inode is not None:
+            os.close(self._inode)
+            self._inode = None
 
     def _find_or_create(self, name: str, artifacts: Path | None) -> str:
         found = self._client.get_experiment_by_name(name)
@@ -205,6 +216,9 @@ def _prepare(uri: str, database: Path, artifacts: Path | None) -> Any:
     root = str(artifacts or database.parent)
     with locked(database):
         if not database.exists():
+            # The log of a database that was deleted would be played into the new one.
+            for rest in ("-wal", "-shm"):
+                database.with_name(database.name + rest).unlink(missing_ok=True)
             with replacing(database) as draft:
                 # With a write-ahead log this takes a third of the time, and later readers block nobody.
                 sqlite3.connect(draft).execute("PRAGMA journal_mode=WAL").connection.close()
@@ -227,13 +241,6 @@ def _relax(connection: sqlite3.Connection, _record: object) -> None:
     """With a write-ahead log, let commits reach the disk when the system likes: the folders are the truth."""
     if connection.execute("PRAGMA journal_mode").fetchone() == ("wal",):
         connection.execute("PRAGMA synchronous=NORMAL")
-
-
-def _inode(database: Path | None) -> int | None:
-    try:
-        return None if database is None else database.stat().st_ino
-    except FileNotFoundError:
-        return None
 
 
 @contextmanager

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 
-from orchestrator.mirror.tracker import HeldRun, Tracker
+from orchestrator.mirror.tracker import HeldRun, Point, Tracker
 from orchestrator.mirror.wanted import PASSING_TAGS, WantedRun
 
 __all__ = ["bring_up", "create"]
+
+_ENTITIES_OF_A_REQUEST = 1000
+"""Points, parameters and tags that MLflow takes at once."""
 
 
 def create(tracker: Tracker, wanted: WantedRun, sent: Counter[str]) -> HeldRun:
@@ -39,12 +44,30 @@ def _send_numbers(tracker: Tracker, held: HeldRun, wanted: WantedRun, sent: Coun
     points = [*(point for point in wanted.points if point.step > held.epoch), *wanted.summary]
     params = {path: value for path, value in wanted.params.items() if path not in held.params}
     tags = {tag: value for tag, value in wanted.tags.items() if held.tags.get(tag) != value}
-    if points or params or tags:
-        tracker.send(held.run_id, points, params, tags)
+    batches = list(_batches(points, _ENTITIES_OF_A_REQUEST - len(params) - len(tags)))
+    for batch in batches or ([[]] if params or tags else []):
+        tracker.send(held.run_id, batch, params, tags)
+        held.params |= params.keys()
+        held.tags |= tags
+        params, tags = {}, {}
+        sent["points"] += len(batch)
     held.epoch = max([held.epoch, *(point.step for point in wanted.points)])
-    held.params |= params.keys()
-    held.tags |= tags
-    sent["points"] += len(points)
+
+
+def _batches(points: Sequence[Point], limit: int) -> Iterator[list[Point]]:
+    """Points in order, as many whole epochs at once as fit.
+
+    Half an epoch must not arrive: a resumed trial may run that epoch again, with another clock.
+    """
+    batch: list[Point] = []
+    for _, epoch in groupby(points, key=lambda point: point.step):
+        together = list(epoch)
+        if batch and len(batch) + len(together) > limit:
+            yield batch
+            batch = []
+        batch += together
+    if batch:
+        yield batch
 
 
 def _drop_tags(tracker: Tracker, held: HeldRun, wanted: WantedRun) -> None:

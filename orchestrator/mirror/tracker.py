@@ -98,7 +98,10 @@ class Tracker(Protocol):
     def send(
         self, run_id: str, points: Sequence[Point], params: Mapping[str, str], tags: Mapping[str, str]
     ) -> None:
-        """Add points in the order given, parameters and tags; what is there already is not doubled."""
+        """Add points, all of them or none, and parameters and tags; what is there already is not doubled.
+
+        There may be 1000 of all three together.
+        """
         ...
 
     def drop_tag(self, run_id: str, tag: str) -> None:

@@ -73,7 +73,7 @@ class WantedRun:
     params: Mapping[str, str]
     """Parameters by dotted path."""
     points: Sequence[Point] = ()
-    """Metrics of every epoch, ascending; of an epoch, the point named `epoch` comes last."""
+    """Metrics of every epoch, ascending."""
     summary: Sequence[Point] = ()
     """What the result adds to the metrics of the last epoch."""
     images: Sequence[Image] = ()
@@ -211,10 +211,10 @@ def _clock(trial: TrialFolder) -> dict[int, int]:
 
 
 def _points(line: Mapping[str, Any], timestamp: int) -> Iterator[Point]:
-    """Every number of a line. `epoch` comes last: where it has arrived, the rest of its line has too."""
-    for key in [*sorted(line.keys() - {"epoch"}), "epoch"]:
-        if _is_number(line[key]):
-            yield Point(key, _drawable(line[key]), timestamp, line["epoch"])
+    """Every number of a line, `epoch` included: the server's last one says how far it has got."""
+    for key, value in line.items():
+        if _is_number(value):
+            yield Point(key, _drawable(value), timestamp, line["epoch"])
 
 
 def _summary(trial: TrialFolder, clock: Mapping[int, int]) -> list[Point]:
