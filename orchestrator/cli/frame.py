@@ -21,6 +21,7 @@ from orchestrator.errors import (
     FencedError,
     OrchestratorError,
     OwnedError,
+    TrackingError,
     UnreachableError,
 )
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Command",
+    "DEFAULT_STORAGE",
     "PROGRAM",
     "Program",
     "end",
@@ -169,6 +171,8 @@ def _next_command(error: Exception, ctx: click.Context) -> str:
     params = ctx.params
     storage = [] if params.get("storage") is None else ["--storage", str(params["storage"])]
     match error:
+        case UnreachableError() | TrackingError() if ctx.command.name == "sync":
+            return shlex.join([PROGRAM, "sync", params["sweep"], *storage])
         case ConfigError() if "file" in params:
             return shlex.join([PROGRAM, "validate", str(params["file"])])
         case UnreachableError():

@@ -189,9 +189,9 @@ def _close(outcome: Outcome) -> None:
     folder = SweepFolder(outcome.sweep)
     if folder.manifest:
         show(closing_text(folder))
-    if outcome.exit_code == 0:
-        click.echo(outcome.message or "", nl=outcome.message is not None)
-        return
-    cause, command = _ENDINGS[outcome.exit_code]
-    sweep = shlex.quote(str(outcome.sweep.root))
-    end(outcome.exit_code, outcome.message or cause, f"{PROGRAM} {command.format(sweep=sweep)}")
+    if outcome.exit_code:
+        cause, command = _ENDINGS[outcome.exit_code]
+        sweep = shlex.quote(str(outcome.sweep.root))
+        end(outcome.exit_code, outcome.message or cause, f"{PROGRAM} {command.format(sweep=sweep)}")
+    if outcome.message:
+        click.echo(outcome.message)

@@ -191,3 +191,14 @@ def test_the_table_shows_what_to_do_next() -> None:
 
     lines = [line.split() for line in captured.get().splitlines()]
     assert lines[1:] == [["b", "warn", "[odd]", "look"], ["c", "fail", "bad", "do", "this"]]
+
+
+def test_a_program_that_is_not_installed_is_told_how_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor.metadata, "distribution", missing)
+
+    (check,) = doctor._installation()
+
+    assert (check.verdict, check.advice) == (Verdict.FAIL, "run `pip install .` in that folder")

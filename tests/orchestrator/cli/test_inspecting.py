@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from orchestrator.cli import main, watch
+from orchestrator.errors import TrackingError, UnreachableError
 from orchestrator.store.lease import Lease
 from orchestrator.store.records import TrialState
 from tests.support.folders import MadeSweep
@@ -168,3 +170,44 @@ def test_ui_does_not_make_an_empty_database(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert f"cpsc-orchestrate sync SWEEP --storage {tmp_path}" in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", [TrackingError, UnreachableError])
+def test_a_server_that_does_not_take_it_is_tried_again_the_same_way(
+    sweep: MadeSweep, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    from orchestrator import mirror
+
+    def refuse(*_: Any) -> None:
+        raise kind("the server says no")
+
+    monkeypatch.setattr(mirror, "Mirror", refuse)
+
+    result = run("sync", "digits", "--storage", str(sweep.storage))
+
+    assert result.exit_code == 3
+    again = f"cpsc-orchestrate sync digits --storage {sweep.storage}"
+    assert result.stderr == f"error: the server says no; next: {again}\n"
+
+
+class Terminal(io.StringIO):
+    """A stream that claims to be a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_on_a_terminal_the_table_is_redrawn_until_the_sweep_ends(
+    sweep: MadeSweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep.note(finished=None)
+    lease = Lease.acquire(sweep.paths.lease)
+    monkeypatch.setattr(watch.time, "sleep", lambda _: lease.release())
+    stream = Terminal()
+
+    watch.watch_status(sweep.folder, stream)
+
+    frames = stream.getvalue()
+    assert "digits is running" in frames
+    assert frames.rindex("digits is interrupted") > frames.rindex("digits is running")
+    assert "hang: no step in 120 s" in frames
