@@ -156,7 +156,7 @@ def _children(value: Any) -> Iterable[tuple[str | int, Node]] | None:
 def _is_another(base: Node, over: Node, keys: Keys) -> bool:
     """Whether a mapping names another choice, so that the other keys of the old one mean nothing to it."""
     match keys:
-        case (str() as block,) if block in CHOSEN_BY_NAME:
+        case (str() as block,) if block in CHOSEN_BY_NAME and base.place.line is not None:
             return "name" in over.value and over.plain()["name"] != base.plain().get("name")
         case ("search", _):
             return ("choices" in over.value) != ("choices" in base.value)

@@ -25,10 +25,15 @@ _SECRET_IN_ADDRESS = re.compile(
 
 
 def expand(value: Any, environment: Mapping[str, str]) -> Any:
-    """A scalar with references replaced; one that is nothing but a reference is read as if it stood there."""
+    """A scalar with references replaced; one that is nothing but a reference is read as if it stood there.
+
+    What `find_misuse` reports is left as it is.
+    """
     if not isinstance(value, str):
         return value
     text = _REFERENCE.sub(lambda found: environment.get(found[1], found[0]), value)
+    if text_problem(text):
+        return value
     return scalar(text) if _REFERENCE.fullmatch(value) else text
 
 

@@ -11,8 +11,9 @@ from pydantic import BaseModel, Tag, ValidationError
 
 from orchestrator.config.document import Keys, Node, Problem, dotted, shown
 from orchestrator.config.schema import CHOSEN_BY_NAME, NAME_RULE, SweepConfig
+from orchestrator.config.search import FIELDS, NOT_SEARCHED
 
-__all__ = ["is_unknown_key", "problem_of", "problems_of", "unknown", "unknown_key"]
+__all__ = ["is_unknown_key", "problem_of", "problems_of", "unknown", "unknown_field", "unknown_key"]
 
 _KINDS: Mapping[str, str] = {
     "bool_type": "true or false",
@@ -22,7 +23,6 @@ _KINDS: Mapping[str, str] = {
     "float_type": "a number",
     "int_type": "a whole number",
     "model_type": "a mapping",
-    "path_type": "a path",
     "string_pattern_mismatch": NAME_RULE,
     "string_type": "text",
     "tuple_type": "a list",
@@ -60,6 +60,8 @@ def problem_of(detail: Any, root: Node, prefix: Keys = ()) -> Problem:
     """The problem behind one detail of a validation error."""
     loc = (*prefix, *detail["loc"])
     keys = _without_tags(root, loc)
+    if keys[0] == "search" and len(keys) > 2 and (text := unknown_field(str(keys[1]))):
+        return Problem(keys[:2], text)
     if detail["type"] == "union_tag_invalid":
         keys = (*keys, "name")
         return Problem(keys, _unknown_choice(str(keys[0]), root.nearest(keys).plain()))
@@ -80,6 +82,15 @@ def unknown_key(keys: Keys, loc: Keys) -> str:
     pattern = ("search", "*", keys[2]) if keys[0] == "search" and len(keys) > 2 else keys
     later = _LATER_KEYS.get(dotted(pattern))
     return later or unknown("key", str(keys[-1]), _allowed_keys(loc[:-1]))
+
+
+def unknown_field(path: str) -> str | None:
+    """That `train` has no field at a dotted path, and what is meant perhaps; None if it has one."""
+    if path in FIELDS:
+        return None
+    if inside := [each for each in FIELDS if each.startswith(f"{path}.")]:
+        return f"is a group of fields; search one of them by its dotted path, such as {inside[0]}"
+    return unknown("field of train", path, FIELDS.keys() - NOT_SEARCHED.keys())
 
 
 def unknown(noun: str, name: str, known: Iterable[str]) -> str:

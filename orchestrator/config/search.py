@@ -20,6 +20,7 @@ __all__ = [
     "FIELDS",
     "FloatRange",
     "IntRange",
+    "NOT_SEARCHED",
     "ParamSpec",
     "Range",
     "SPEC_KEYS",
@@ -30,6 +31,14 @@ __all__ = [
 
 FIELDS: Mapping[str, Any] = field_paths(TrainSettings)
 """Type of every field of `train` by dotted path, limits included."""
+
+NOT_SEARCHED: Mapping[str, str] = {
+    "checkpoint_every": "cannot be searched: it changes no student",
+    "epochs": "cannot be searched: trials of different length do not compare",
+    "samples_every": "cannot be searched: it changes no student",
+    "seed": "cannot be searched: a seed is good by luck; confirm runs the best trials with fresh ones",
+}
+"""Fields that no sampler may choose, and why."""
 
 
 class FloatRange(Block):

@@ -13,18 +13,11 @@ from cpsc_core import tables
 from cpsc_core.distill.presets import PRESETS
 from orchestrator.config.block import STRICT
 from orchestrator.config.document import Keys, Node, Problem, shown
-from orchestrator.config.messages import problems_of, unknown
+from orchestrator.config.messages import problems_of, unknown, unknown_field
 from orchestrator.config.schema import SweepConfig
-from orchestrator.config.search import FIELDS, Choices, Range, field_kind
+from orchestrator.config.search import FIELDS, NOT_SEARCHED, Choices, Range, field_kind
 
 __all__ = ["search_fits_train"]
-
-_NOT_SEARCHED: Mapping[str, str] = {
-    "checkpoint_every": "cannot be searched: it changes no student",
-    "epochs": "cannot be searched: trials of different length do not compare",
-    "samples_every": "cannot be searched: it changes no student",
-    "seed": "cannot be searched: a seed is good by luck; confirm runs the best trials with fresh ones",
-}
 
 _NAMES: Mapping[str, Mapping[str, object]] = {"method": tables.METHODS, "preset": PRESETS}
 
@@ -33,10 +26,8 @@ def search_fits_train(config: SweepConfig, root: Node) -> Iterator[Problem]:
     """What is wrong with the search space: unknown paths, and values outside the limits of their field."""
     for path, spec in config.search.items():
         keys = ("search", path)
-        if path not in FIELDS:
-            yield Problem(keys, unknown("field of train", path, FIELDS.keys() - _NOT_SEARCHED.keys()))
-        elif path in _NOT_SEARCHED:
-            yield Problem(keys, _NOT_SEARCHED[path])
+        if text := unknown_field(path) or NOT_SEARCHED.get(path):
+            yield Problem(keys, text)
         elif isinstance(spec, Choices):
             yield from _choices_fit(path, spec, root)
         elif field_kind(path) in (int, float):

@@ -161,7 +161,8 @@ class _Builder:
             self._refuse_extras(event, keys)
             if text_problem(event.value) is None:
                 return str(event.value)
-        raise ConfigError(f"{self._place(event)}: {dotted(keys) or 'the file'}: a key must be plain text")
+        inside = f" of {dotted(keys)}" if keys else ""
+        raise ConfigError(f"{self._place(event)}: a key{inside} must be plain text")
 
     def _sequence(self, keys: Keys) -> list[Node]:
         found: list[Node] = []
@@ -199,7 +200,8 @@ class _Builder:
             ) from error
         except (ValueError, OverflowError) as error:
             line = self._loader.get_mark().line + 1
-            raise ConfigError(f"{_at(self._start, line)}: not valid YAML: {error}") from error
+            text = "not valid YAML: holds an escape or a number beyond all bounds"
+            raise ConfigError(f"{_at(self._start, line)}: {text}") from error
 
     def _place(self, event: Any) -> Place:
         if self._start.line is None:

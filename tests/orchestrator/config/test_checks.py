@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from cpsc_core import tables
+from orchestrator.config import Experiment, parse_experiment
+from orchestrator.config.checks import CHECKS
+from orchestrator.config.schema import SweepConfig
+
+
+def test_images_that_the_generator_cannot_draw_are_refused(
+    refusal: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = SimpleNamespace(spec=SimpleNamespace(size=30))
+    monkeypatch.setattr(tables, "lookup", lambda table, name: odd)
+
+    [line] = refusal()
+
+    assert line == (
+        "x.yaml:2: data.name: its images are 30 pixels wide, but the generator draws multiples of 4"
+    )
+
+
+def test_two_packages_that_offer_one_name_are_reported_as_a_problem_not_a_trace(
+    refusal: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def clash(table: object, name: str) -> object:
+        raise tables.SettingsError("data set 'digits' is offered twice")
+
+    monkeypatch.setattr(tables, "lookup", clash)
+
+    assert refusal() == ["x.yaml:1: data set 'digits' is offered twice"]
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_a_loss_is_an_objective_in_the_direction_that_is_given(
+    load: Callable[..., Experiment], direction: str
+) -> None:
+    config = load(overrides=[f"objective={{metric: generator_kl, direction: {direction}}}"]).config
+
+    assert config.objective.direction == direction
+
+
+def test_a_grid_over_steps_choices_and_whole_numbers_is_finite(load: Callable[..., Experiment]) -> None:
+    config = load(overrides=["sampler.name=grid", "search.loss.ikd={log: false, step: 0.1}"]).config
+
+    assert config.sampler.name == "grid"
+
+
+def test_the_frozen_copy_of_a_sweep_does_not_need_the_checkpoint_any_more(valid: str) -> None:
+    text = valid.replace("{arch: resnet20}", "{arch: resnet20, checkpoint: /gone/teacher.pt}")
+
+    assert parse_experiment(text).config.teacher.checkpoint == Path("/gone/teacher.pt")
+
+
+def test_a_checkpoint_whose_name_no_file_system_takes_is_refused(
+    refusal: Callable[..., list[str]],
+) -> None:
+    [line] = refusal(overrides=[f"teacher.checkpoint=/{'a' * 300}"])
+
+    assert line == "--set teacher.checkpoint: cannot be read: File name too long"
+
+
+def test_a_checkpoint_lies_relative_to_the_file(load: Callable[..., Experiment], tmp_path: Path) -> None:
+    (tmp_path / "t.pt").touch()
+
+    config = load(overrides=["teacher.checkpoint=t.pt"]).config
+
+    assert config.teacher.checkpoint == tmp_path / "t.pt"
+
+
+def test_every_check_names_fields_of_the_schema() -> None:
+    paths = {path.split(".")[0] for needs, _ in CHECKS for path in needs}
+
+    assert paths <= SweepConfig.model_fields.keys()
