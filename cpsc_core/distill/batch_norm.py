@@ -21,7 +21,7 @@ class BatchNormWatch:
         self._distances: list[Tensor] = []
 
     def loss(self) -> Tensor:
-        """Sum of `losses.statistics_distance` over the layers run since the block began, weighing the same."""
+        """Sum of `losses.statistics_distance` over the layers run since the block began, all alike."""
         return torch.stack(self._distances).sum()
 
     def observe(self, layer: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:

@@ -10,7 +10,7 @@ from cpsc_core.errors import SettingsError
 from cpsc_core.images import ImageSpec
 from cpsc_core.settings import GeneratorSettings
 
-__all__ = ["ConditionalBatchNorm2d", "Generator"]
+__all__ = ["ConditionalBatchNorm2d", "DoublingConv2d", "Generator"]
 
 SLOPE = 0.2
 """Of the leaky rectifiers, below zero."""
@@ -34,6 +34,24 @@ class ConditionalBatchNorm2d(nn.Module):
         return torch.addcmul(shift_BC11, scale_BC11, self.norm(x_BCHW))
 
 
+class DoublingConv2d(nn.Conv2d):
+    """A 3x3 convolution of maps that were doubled by repeating every pixel.
+
+    Neighbouring outputs share their inputs, so it is computed as one 4x4 transposed convolution of the small
+    maps: the same sums with 16 products per small pixel and channel pair in place of 36.
+    """
+
+    def __init__(self, width_in: int, width: int) -> None:
+        super().__init__(width_in, width, 3, padding=1)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Maps of twice the size."""
+        padded = F.pad(self.weight.transpose(0, 1).flip(2, 3), (1, 1, 1, 1))
+        rows = padded[:, :, 1:] + padded[:, :, :-1]
+        kernel = rows[..., 1:] + rows[..., :-1]
+        return F.conv_transpose2d(x_BCHW, kernel, self.bias, stride=2, padding=1)
+
+
 class Generator(nn.Module):
     """Images from noise and labels, in the space of normalised images: about zero mean and unit deviation.
 
@@ -52,8 +70,8 @@ class Generator(nn.Module):
         self.start_size = image.size // 4
         wide, narrow = 2 * settings.width, settings.width
         self.linear = nn.Linear(settings.latent_dim, wide * self.start_size**2)
-        self.conv1 = nn.Conv2d(wide, wide, 3, padding=1)
-        self.conv2 = nn.Conv2d(wide, narrow, 3, padding=1)
+        self.conv1 = DoublingConv2d(wide, wide)
+        self.conv2 = DoublingConv2d(wide, narrow)
         self.conv3 = nn.Conv2d(narrow, image.channels, 3, padding=1)
         self.norm0, self.norm1, self.norm2, self.norm3 = (
             ConditionalBatchNorm2d(width, num_classes=image.num_classes, epsilon=settings.norm_epsilon)
@@ -63,12 +81,8 @@ class Generator(nn.Module):
     def forward(self, latents_BZ: Tensor, labels_B: Tensor) -> Tensor:
         """One image per latent vector, of the class its label says."""
         x_BCHW = self.linear(latents_BZ).unflatten(1, (-1, self.start_size, self.start_size))
-        x_BCHW = self.norm0(x_BCHW, labels_B)
-        x_BCHW = F.leaky_relu(self.norm1(self.conv1(_doubled(x_BCHW)), labels_B), SLOPE, inplace=True)
-        x_BCHW = F.leaky_relu(self.norm2(self.conv2(_doubled(x_BCHW)), labels_B), SLOPE, inplace=True)
+        x_BCHW = self.norm0(x_BCHW.contiguous(memory_format=torch.channels_last), labels_B)
+        x_BCHW = F.leaky_relu(self.norm1(self.conv1(x_BCHW), labels_B), SLOPE, inplace=True)
+        x_BCHW = F.leaky_relu(self.norm2(self.conv2(x_BCHW), labels_B), SLOPE, inplace=True)
         images_BCHW: Tensor = self.norm3(self.conv3(x_BCHW).tanh(), labels_B)
         return images_BCHW
-
-
-def _doubled(x_BCHW: Tensor) -> Tensor:
-    return F.interpolate(x_BCHW, scale_factor=2.0, mode="nearest")

@@ -98,6 +98,8 @@ class Trainer:
             num_classes=image.num_classes,
         )
         self._means = {"generator": RunningMeans(), "student": RunningMeans()}
+        with self._watching():  # refuses a teacher without batch norm now and not in the first step
+            pass
         self._learned = [
             *self.student.parameters(),
             *(each for each in adapter.parameters() if each.requires_grad),

@@ -1,0 +1,38 @@
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cpsc_core.distill import presets
+from cpsc_core.distill.presets import PRESETS, preset_named
+from cpsc_core.errors import UnknownNameError
+
+
+def test_there_are_two_presets_and_they_differ_in_every_decided_quirk() -> None:
+    faithful, fixed = PRESETS["faithful"], PRESETS["fixed"]
+
+    assert set(PRESETS) == {"faithful", "fixed"}
+    assert faithful.generator_optimiser == "fresh" and fixed.generator_optimiser == "persistent"
+    assert faithful.pseudo_label_on == "probabilities" and fixed.pseudo_label_on == "logits"
+
+
+def test_a_miss_lists_the_table_and_the_nearest_name() -> None:
+    with pytest.raises(UnknownNameError, match="'fix'; there are faithful, fixed; nearest: fixed"):
+        preset_named("fix")
+
+
+def test_every_switch_has_a_sentence() -> None:
+    tree = ast.parse(Path(presets.__file__).read_text())
+    (body,) = (node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Preset")
+
+    for field, sentence in zip(body[1::2], body[2::2], strict=True):
+        assert isinstance(field, ast.AnnAssign)
+        assert isinstance(sentence, ast.Expr) and isinstance(sentence.value, ast.Constant)
+
+
+def test_reading_presets_needs_no_torch() -> None:
+    program = "import sys, cpsc_core.distill.presets; sys.exit('torch' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
