@@ -19,6 +19,7 @@ from orchestrator.store.records import AttemptEnd, EndClass, Result, Stage, Tria
 
 __all__ = [
     "CREATED",
+    "MANIFEST",
     "MemoryServer",
     "MemoryTracker",
     "RecordedSweep",
@@ -339,7 +340,6 @@ def assert_same_but_for_the_clock(shown: list[dict[str, Any]], rebuilt: list[dic
         values = [{(p[0], p[1]): p[3] for p in each["points"] if p[0] != "seconds"} for each in (run, other)]
         assert values[0] == values[1]
         assert len(run["points"]) == len(other["points"])
-        images = [[image[:1] + image[2:] for image in each["images"]] for each in (run, other)]
-        assert images[0] == images[1]
+        assert [step for step, _ in run["images"]] == [step for step, _ in other["images"]]
         for key in run.keys() - {"points", "images"}:
             assert run[key] == other[key]

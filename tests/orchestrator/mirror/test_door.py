@@ -21,6 +21,7 @@ from orchestrator.mirror.sync import Mirror, Synced
 from orchestrator.mirror.tracker import Image, Point, RunStatus, Tracker
 from orchestrator.mirror.uri import default_uri
 from orchestrator.store.records import EndClass, TrialState
+from tests.support import mlflow_view
 from tests.support.mirroring import MemoryServer, RecordedSweep, assert_same_but_for_the_clock
 
 STARTED = 1_700_000_000_250
@@ -200,46 +201,16 @@ class TestMlflowExperiment(TrackerContract):
         assert (before, experiment.is_alive()) == (True, False)
 
 
-def shown(sweep: RecordedSweep) -> dict[str, dict[str, Any]]:
-    """Everything MLflow shows of a sweep, asked with a client of its own; run ids left out."""
-    client = MlflowClient(default_uri(sweep.paths.storage))
-    experiment = client.get_experiment_by_name(sweep.name)
-    runs = client.search_runs([experiment.experiment_id], max_results=1000)
-    names = {run.info.run_id: run.info.run_name for run in runs}
-    assert len(set(names.values())) == len(runs)
-    return {run.info.run_name: _shown_run(client, run, names) for run in runs}
+def shown(sweep: RecordedSweep) -> list[dict[str, Any]]:
+    """What MLflow shows of a sweep in the default database."""
+    return mlflow_view.shown(default_uri(sweep.paths.storage), sweep.name)
 
 
-def _shown_run(client: MlflowClient, run: Any, names: dict[str, str]) -> dict[str, Any]:
-    tags = dict(run.data.tags)
-    if "mlflow.parentRunId" in tags:
-        tags["mlflow.parentRunId"] = names[tags["mlflow.parentRunId"]]
-    points = [
-        (point.key, point.step, point.timestamp, repr(point.value))
-        for key in run.data.metrics
-        for point in client.get_metric_history(run.info.run_id, key)
-    ]
-    images = [Path(each.path).name.split("+") for each in client.list_artifacts(run.info.run_id, "images")]
-    return {
-        "status": run.info.status,
-        "started": run.info.start_time,
-        "ended": run.info.end_time,
-        "tags": tags,
-        "params": run.data.params,
-        "points": sorted(points),
-        "images": sorted((int(parts[2]), int(parts[4]), parts[-1].rpartition(".")[2]) for parts in images),
-    }
-
-
-def shown_in_memory(sweep: RecordedSweep) -> dict[str, dict[str, Any]]:
-    """What a server in memory would show of a sweep, in the words of `shown`."""
+def shown_in_memory(sweep: RecordedSweep) -> list[dict[str, Any]]:
+    """What a server in memory would show of a sweep."""
     server = MemoryServer()
     Mirror("http://memory", sweep.paths, connect=server.open).sync()
-    runs = {run.pop("name"): run for run in server.shown()}
-    for run in runs.values():
-        run["points"] = sorted(run["points"])
-        run["images"] = sorted((*image, kind) for image in run["images"] for kind in ("png", "webp"))
-    return runs
+    return server.shown()
 
 
 def test_mlflow_shows_what_the_folders_hold(sweep: RecordedSweep) -> None:
@@ -291,7 +262,7 @@ def test_infinity_is_shown_as_a_gap_and_not_as_a_huge_number(sweep: RecordedSwee
 
     Mirror(default_uri(sweep.paths.storage), sweep.paths).sync()
 
-    points = {point[0]: point[3] for point in shown(sweep)["trial-000"]["points"]}
+    points = {point[0]: point[3] for point in shown(sweep)[1]["points"]}
     assert (points["student_loss"], points["generator_loss"]) == ("nan", "nan")
 
 
@@ -303,7 +274,7 @@ def test_a_history_longer_than_a_request_may_be_arrives_whole(sweep: RecordedSwe
     synced = Mirror(default_uri(sweep.paths.storage), sweep.paths).sync()
 
     assert synced.points == 230 * 9 > 2000
-    assert len(shown(sweep)["trial-000"]["points"]) == 230 * 9
+    assert len(shown(sweep)[1]["points"]) == 230 * 9
 
 
 def test_a_database_that_is_no_database_is_named(sweep: RecordedSweep) -> None:
@@ -388,9 +359,7 @@ def _crash_at(number: int, *, answered: bool, root: Path, make_database: Callabl
         died = True
     _Dying.left = math.inf
     Mirror(uri, sweep.paths, connect=connect).sync()
-    after, expected = shown(sweep), shown_in_memory(sweep)
-    assert_same_but_for_the_clock([after[name] for name in expected], list(expected.values()))
-    assert after.keys() == expected.keys()
+    assert_same_but_for_the_clock(shown(sweep), shown_in_memory(sweep))
     return died
 
 
@@ -443,7 +412,10 @@ def test_two_first_users_of_a_fresh_database_get_along_and_say_nothing(tmp_path:
     assert said == [b"", b""]
     assert [process.returncode for process in started] == [0, 0]
     assert [(tmp_path / f"{sweep.name}.log").read_text() for sweep in sweeps] == ["", ""]
-    assert {*shown(sweeps[0]), *shown(sweeps[1])} == {"one", "two", "trial-000"}
+    assert [[run["name"] for run in shown(sweep)] for sweep in sweeps] == [
+        ["one", "trial-000"],
+        ["trial-000", "two"],
+    ]
 
 
 def test_mlflows_loggers_are_silent(experiment: MlflowExperiment) -> None:

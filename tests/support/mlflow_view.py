@@ -1,0 +1,47 @@
+"""What MLflow shows of a sweep, asked with a client of its own, in the words of the server in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+
+__all__ = ["shown"]
+
+
+def shown(uri: str, sweep: str) -> list[dict[str, Any]]:
+    """Everything a person sees of a sweep, run ids left out, by name.
+
+    An image is listed only if both of its files are there, and as often as they are.
+    """
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(sweep)
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    names = {run.info.run_id: run.info.run_name for run in runs}
+    return sorted((_run(client, run, names) for run in runs), key=lambda run: str(run["name"]))
+
+
+def _run(client: MlflowClient, run: Any, names: dict[str, str]) -> dict[str, Any]:
+    tags = dict(run.data.tags)
+    if "mlflow.parentRunId" in tags:
+        tags["mlflow.parentRunId"] = names[tags["mlflow.parentRunId"]]
+    points = [
+        (point.key, point.step, point.timestamp, repr(point.value))
+        for key in run.data.metrics
+        for point in client.get_metric_history(run.info.run_id, key)
+    ]
+    files = [Path(each.path).name.split("+") for each in client.list_artifacts(run.info.run_id, "images")]
+    grids = sorted((int(parts[2]), int(parts[4])) for parts in files if parts[-1].endswith(".png"))
+    thumbnails = sorted((int(parts[2]), int(parts[4])) for parts in files if parts[-1].endswith(".webp"))
+    assert grids == thumbnails
+    return {
+        "name": run.info.run_name,
+        "status": run.info.status,
+        "started": run.info.start_time,
+        "ended": run.info.end_time,
+        "tags": tags,
+        "params": run.data.params,
+        "points": sorted(points),
+        "images": grids,
+    }
