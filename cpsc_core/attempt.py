@@ -4,7 +4,7 @@
       process.json               node, pids, ranks, threads, device, versions of this attempt
       metrics.jsonl              a line per epoch; the last line of a finished trial has "final": true
       log.txt                    what the processes said
-      checkpoints/epoch-0010/    state.pt and manifest.json
+      checkpoints/epoch-0010/    state.pt and manifest.json; epoch-0010-iteration-0003 if stopped in between
       samples/epoch-0010.png     class-ordered grid of synthetic images
       student.safetensors        weights after the last epoch
       generator.safetensors
@@ -18,15 +18,39 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
-__all__ = ["AttemptPaths", "append_line", "read_lines", "replacing", "write_json"]
+__all__ = [
+    "AttemptPaths",
+    "Point",
+    "append_line",
+    "attempts_of",
+    "make_durable",
+    "read_lines",
+    "replacing",
+    "write_json",
+    "write_lines",
+]
 
-_EPOCH = re.compile(r"^epoch-(\d{4,})$")
+_ATTEMPTS = "attempts"
+_POINT = re.compile(r"^epoch-(\d{4,})(?:-iteration-(\d{4,}))?$")
+
+
+class Point(NamedTuple):
+    """How far a trial is; a later point is a greater one."""
+
+    epoch: int
+    """Finished epochs."""
+    iteration: int = 0
+    """Finished iterations of the next epoch."""
+
+    def __str__(self) -> str:
+        suffix = f"-iteration-{self.iteration:04d}" if self.iteration else ""
+        return f"epoch-{self.epoch:04d}{suffix}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +59,11 @@ class AttemptPaths:
 
     root: Path
     """The folder attempts/<n>."""
+
+    @classmethod
+    def of(cls, trial_folder: Path, number: int) -> Self:
+        """One attempt of a trial."""
+        return cls(trial_folder / _ATTEMPTS / str(number))
 
     @property
     def number(self) -> int:
@@ -81,31 +110,40 @@ class AttemptPaths:
         """How the attempt ended, in the controller's words."""
         return self.root / "end.json"
 
-    def checkpoint(self, epoch: int) -> Path:
-        """Folder of the checkpoint taken after an epoch."""
-        return self.checkpoints / f"epoch-{epoch:04d}"
+    def checkpoint(self, epoch: int, iteration: int = 0) -> Path:
+        """Folder of the checkpoint taken after an epoch, or after some iterations of the next one."""
+        return self.checkpoints / str(Point(epoch, iteration))
 
     def sample(self, epoch: int) -> Path:
         """Grid of synthetic images after an epoch."""
-        return self.samples / f"epoch-{epoch:04d}.png"
+        return self.samples / f"{Point(epoch)}.png"
 
-    def checkpoint_epochs(self) -> list[int]:
-        """Epochs that have a checkpoint folder, ascending; whether it is valid is not looked at."""
-        return _epochs(self.checkpoints)
+    def checkpoint_points(self) -> list[Point]:
+        """Points that have a checkpoint folder, ascending; whether it is valid is not looked at."""
+        return _points(self.checkpoints)
 
     def sample_epochs(self) -> list[int]:
         """Epochs that have a sample grid, ascending."""
-        return _epochs(self.samples)
+        return [point.epoch for point in _points(self.samples)]
+
+
+def attempts_of(trial_folder: Path) -> list[AttemptPaths]:
+    """The attempts of a trial that have a folder, in the order they were made."""
+    folder = trial_folder / _ATTEMPTS
+    if not folder.is_dir():
+        return []
+    numbers = sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdigit())
+    return [AttemptPaths.of(trial_folder, number) for number in numbers]
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a metrics file, one per epoch, ascending; empty if there is no file.
 
-    A torn last line (a process died while writing it) is left out. Of an epoch written twice the first
-    line counts: the second can only be a repetition.
+    A torn or damaged line is left out. Of an epoch written twice the first line counts: the second can only
+    be a repetition.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return []
     lines: dict[int, dict[str, Any]] = {}
@@ -121,16 +159,25 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 def append_line(path: Path, line: Mapping[str, Any]) -> None:
     """Add one JSON line to a file, durably; after a torn line it still starts on a line of its own."""
-    data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
+    data = _encode(line)
     handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         size = os.fstat(handle).st_size
         if size and os.pread(handle, 1, size - 1) != b"\n":
             data = b"\n" + data
-        os.write(handle, data)
+        while data:  # a disk that is almost full takes a part and reports the error only for the rest
+            data = data[os.write(handle, data) :]
         os.fsync(handle)
     finally:
         os.close(handle)
+    if not size:
+        make_durable(path.parent)
+
+
+def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Write a metrics file whole or not at all, replacing what was there."""
+    with replacing(path) as draft:
+        draft.write_bytes(b"".join(_encode(line) for line in lines))
 
 
 @contextmanager
@@ -139,9 +186,9 @@ def replacing(target: Path) -> Iterator[Path]:
     draft = target.with_name(f".{target.name}.{os.getpid()}.draft")
     try:
         yield draft
-        _sync(draft)
+        make_durable(draft)
         draft.replace(target)
-        _sync(target.parent)
+        make_durable(target.parent)
     finally:
         draft.unlink(missing_ok=True)
 
@@ -152,16 +199,21 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def _epochs(folder: Path) -> list[int]:
-    if not folder.is_dir():
-        return []
-    matches = (_EPOCH.match(entry.stem) for entry in folder.iterdir())
-    return sorted(int(match.group(1)) for match in matches if match)
-
-
-def _sync(path: Path) -> None:
+def make_durable(path: Path) -> None:
+    """Return once a file's content, or a folder's list of names, would survive a loss of power."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _encode(line: Mapping[str, Any]) -> bytes:
+    return json.dumps(line, separators=(",", ":")).encode() + b"\n"
+
+
+def _points(folder: Path) -> list[Point]:
+    if not folder.is_dir():
+        return []
+    matches = (_POINT.match(entry.stem) for entry in folder.iterdir())
+    return sorted(Point(int(match[1]), int(match[2] or 0)) for match in matches if match)

@@ -5,6 +5,7 @@ CoreError              a person can act on the message
   UnknownNameError     a name that is in no table; lists the table
   DataError            a data set that is missing, unreadable or not what the settings say
   TeacherError         teacher weights that are missing, unreadable or of another shape
+  AttemptError         an attempt that somebody else has begun; says which numbers are taken
   CheckpointError      a checkpoint whose content does not match its manifest
   DivergedError        a loss or weight stopped being finite; names the term and the epoch
 """
@@ -28,6 +29,10 @@ class DataError(CoreError):
 
 class TeacherError(CoreError):
     """Teacher weights that are missing, unreadable or of another shape."""
+
+
+class AttemptError(CoreError):
+    """An attempt that somebody else has begun; the message says which numbers are taken."""
 
 
 class CheckpointError(CoreError):

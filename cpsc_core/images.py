@@ -21,3 +21,7 @@ class ImageSpec:
     """Per-channel mean that was subtracted, of pixels in 0 to 1."""
     std: tuple[float, ...]
     """Per-channel deviation that was divided by."""
+
+    def level(self, brightness: float) -> tuple[float, ...]:
+        """A brightness from 0 (black) to 1 in normalised space, per channel."""
+        return tuple((brightness - mean) / std for mean, std in zip(self.mean, self.std, strict=True))

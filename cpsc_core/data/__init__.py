@@ -1,0 +1,1 @@
+"""Data sets: held-out images to score a student on, and training images for teachers only."""

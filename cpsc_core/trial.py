@@ -1,0 +1,241 @@
+"""One attempt at a trial: everything assembled, everything written, every epoch yielded.
+
+What an epoch leaves is written in an order that makes a crash between any two writes harmless:
+
+1. the sample grid, and after the last epoch the weights: a final line implies that the weights are there;
+2. the metrics line: once it is there the epoch has happened, for everybody who reads the folder;
+3. the checkpoint: it comes after its line, so whoever goes on from it finds the lines up to it. A crash
+   between the two costs a repetition of the epoch, which gives the same line again, since every draw is a
+   function of the epoch.
+
+No training image can be reached from here: only held-out splits are loaded, to be looked at by scores.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cpsc_core.attempt import (
+    AttemptPaths,
+    Point,
+    append_line,
+    attempts_of,
+    read_lines,
+    write_json,
+    write_lines,
+)
+from cpsc_core.checkpoint import Checkpoint, keep_newest, save_checkpoint, valid_checkpoints
+from cpsc_core.data.labelled import PlacedData
+from cpsc_core.distill.draws import seeded
+from cpsc_core.distill.trainer import EpochReport, Trainer
+from cpsc_core.errors import AttemptError, DataError, SettingsError
+from cpsc_core.evaluate import Score, accuracy_on, agreement_on, together
+from cpsc_core.images import ImageSpec
+from cpsc_core.probe import load_probe
+from cpsc_core.process import describe_process, logging_to, using_threads
+from cpsc_core.samples import write_grid
+from cpsc_core.settings import TrialSettings
+from cpsc_core.tables import METHODS, lookup
+from cpsc_core.teacher import load_teacher
+from cpsc_core.weights import build_network, save_tensors
+
+__all__ = ["finished_line", "run_trial"]
+
+logger = logging.getLogger(__name__)
+
+Line = dict[str, Any]
+
+
+def run_trial(
+    settings: TrialSettings,
+    trial_folder: Path,
+    attempt: int,
+    *,
+    threads: int,
+    device: str = "cpu",
+    should_stop: Callable[[], bool] = lambda: False,
+    on_step: Callable[[], None] = lambda: None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Iterator[Line]:
+    """Run a trial from its newest valid checkpoint to its end, yielding each metrics line once it is durable.
+
+    Lines of epochs before that checkpoint are copied, not yielded. A trial that has finished yields its final
+    line and trains nothing. When `should_stop` says so, the iterator saves a checkpoint after the
+    iteration it is in and ends without a final line. On a CPU the lines (but for `seconds`) and the weights
+    depend on the settings and `threads` alone, however often the trial was interrupted.
+
+    Raises AttemptError if the attempt was begun before, DataError, TeacherError or SettingsError if the trial
+    cannot be run here, DivergedError if it failed, OSError if the disk is full.
+    """
+    if line := finished_line(trial_folder):
+        yield line
+        return
+    began = clock()
+    paths = _begin(trial_folder, attempt)
+    with using_threads(threads), logging_to(paths.log):
+        bench = _assemble(settings, device, should_stop, on_step)
+        start = _resume(bench.trainer, trial_folder, settings.identity(), paths)
+        write_json(paths.process, describe_process(device) | {"start": start})
+        writer = _Writer(settings, paths, bench, lambda: clock() - began)
+        for report in bench.trainer.fit(bench.each_epoch):
+            yield writer.write(report)
+        writer.save_if_unsaved()
+
+
+def finished_line(trial_folder: Path) -> Line | None:
+    """The final line of a trial that has finished, None if it has not."""
+    for attempt in reversed(attempts_of(trial_folder)):
+        if lines := read_lines(attempt.metrics):
+            return lines[-1] if lines[-1].get("final") else None
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Bench:
+    """What a trial is run with."""
+
+    trainer: Trainer
+    spec: ImageSpec
+    each_epoch: Score
+    at_the_end: Score
+
+
+class _Writer:
+    """Writes what an epoch leaves, in the order told at the top."""
+
+    def __init__(
+        self, settings: TrialSettings, paths: AttemptPaths, bench: _Bench, seconds: Callable[[], float]
+    ) -> None:
+        self._trial = settings.identity()
+        self._train = settings.train
+        self._paths = paths
+        self._bench = bench
+        self._seconds = seconds
+        self._saved = self._point
+
+    @property
+    def _point(self) -> Point:
+        return Point(self._bench.trainer.epoch, self._bench.trainer.iteration)
+
+    def write(self, report: EpochReport) -> Line:
+        """Write down an epoch and return its metrics line."""
+        line = {"epoch": report.epoch, "seconds": 0.0, **report.metrics}
+        if report.epoch == 1 or report.epoch % self._train.samples_every == 0 or report.final:
+            self._save_samples(report.epoch)
+        if report.final:
+            line |= self._bench.at_the_end(self._bench.trainer.student)
+            line["final"] = True
+            self._save_weights()
+        line["seconds"] = self._seconds()
+        append_line(self._paths.metrics, line)
+        if report.epoch % self._train.checkpoint_every == 0 or report.final:
+            self.save_if_unsaved()
+        return line
+
+    def save_if_unsaved(self) -> None:
+        """Save a checkpoint of where the trainer is, unless there is one already."""
+        point = self._point
+        if point == self._saved:
+            return
+        save_checkpoint(
+            self._paths.checkpoint(*point),
+            self._bench.trainer.state_dict(),
+            trial=self._trial,
+            attempt=self._paths.number,
+            epoch=point.epoch,
+            iteration=point.iteration,
+        )
+        self._saved = point
+        keep_newest(self._paths)
+
+    def _save_samples(self, epoch: int) -> None:
+        images_BCHW, labels_B = self._bench.trainer.sample()
+        write_grid(self._paths.sample(epoch), images_BCHW, labels_B, self._bench.spec)
+
+    def _save_weights(self) -> None:
+        save_tensors(self._paths.student, self._bench.trainer.student.state_dict())
+        save_tensors(self._paths.generator, self._bench.trainer.generator.state_dict())
+
+
+def _begin(trial_folder: Path, attempt: int) -> AttemptPaths:
+    paths = AttemptPaths.of(trial_folder, attempt)
+    try:
+        paths.root.mkdir(parents=True, exist_ok=False)
+    except FileExistsError as error:
+        taken = ", ".join(str(each.number) for each in attempts_of(trial_folder))
+        raise AttemptError(
+            f"attempt {attempt} of {trial_folder} was begun before; taken are {taken}: use the next number"
+        ) from error
+    return paths
+
+
+def _assemble(
+    settings: TrialSettings, device: str, should_stop: Callable[[], bool], on_step: Callable[[], None]
+) -> _Bench:
+    placed = PlacedData.of(settings.data)
+    _check_data(settings, placed)
+    teacher = load_teacher(settings.teacher, placed.spec).to(device)
+    with seeded(settings.train.seed, "student"):
+        student = build_network(settings.student_arch, placed.spec)
+    trainer = lookup(METHODS, settings.train.method)(
+        settings.train,
+        teacher=teacher,
+        student=student,
+        image=placed.spec,
+        device=device,
+        should_stop=should_stop,
+        on_step=on_step,
+    )
+    scores = {split: accuracy_on(split, placed.load(split).to(device), on_step) for split in settings.splits}
+    each_epoch = [scores.pop("val")]
+    if settings.teacher.probe is not None:
+        probe = load_probe(Path(settings.teacher.probe), placed.spec).to(device)
+        each_epoch.append(agreement_on(probe, teacher, on_step))
+    return _Bench(
+        trainer=trainer,
+        spec=placed.spec,
+        each_epoch=together(*each_epoch),
+        at_the_end=together(*scores.values()),
+    )
+
+
+def _check_data(settings: TrialSettings, placed: PlacedData) -> None:
+    if "val" not in settings.splits or not {"val", "test"}.issuperset(settings.splits):
+        raise SettingsError(
+            f"splits must be val, or val and test, but are {', '.join(settings.splits) or 'empty'}; "
+            "a trial never sees the training split"
+        )
+    fingerprint = placed.fingerprint()
+    if fingerprint != settings.data_fingerprint:
+        raise DataError(
+            f"the data set {settings.data.name} is not the one the trial was made for: its fingerprint is "
+            f"{fingerprint[:12]}, but should be {settings.data_fingerprint[:12]}; restore the files"
+        )
+
+
+def _resume(trainer: Trainer, trial_folder: Path, trial: str, paths: AttemptPaths) -> Line | None:
+    """Take the trainer to the newest checkpoint that holds; which one that is, None from the beginning."""
+    for checkpoint in valid_checkpoints(trial_folder, trial):
+        number, lines = checkpoint.attempt.number, _lines_before(checkpoint)
+        if [line["epoch"] for line in lines] != list(range(1, checkpoint.point.epoch + 1)):
+            logger.warning(
+                "skipping %s of attempt %d: its metrics file lacks epochs before it", checkpoint.point, number
+            )
+            continue
+        trainer.load_state_dict(checkpoint.state)
+        # seconds are budgeted per attempt, and this one has spent none on the epochs it takes over
+        write_lines(paths.metrics, (line | {"seconds": 0.0} for line in lines))
+        logger.info("going on from %s of attempt %d", checkpoint.point, number)
+        return {"attempt": number, **checkpoint.point._asdict()}
+    logger.info("starting from the beginning")
+    return None
+
+
+def _lines_before(checkpoint: Checkpoint) -> list[Line]:
+    lines = read_lines(checkpoint.attempt.metrics)
+    return [line for line in lines if line["epoch"] <= checkpoint.point.epoch]
