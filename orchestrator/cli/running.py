@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -92,16 +92,7 @@ def _sweep(file: Path, overrides: tuple[str, ...], storage: Path | None, address
 )
 @click.option("--takeover", is_flag=True, help="Fence off a controller that is beyond reach.")
 @_address_option
-def _resume(
-    sweep: str,
-    storage: Path,
-    failed: bool,
-    trials: tuple[str, ...],
-    causes: tuple[str, ...],
-    add_trials: int,
-    takeover: bool,
-    address: str | None,
-) -> None:
+def _resume(sweep: str, storage: Path, **choices: Any) -> None:
     """Continue SWEEP where it stands.
 
     Nothing that is finished is computed again, unless one of the options asks for it.
@@ -116,16 +107,7 @@ def _resume(
 
     folder = find_sweep(sweep, storage)
     with progress_for(sys.stdout) as progress:
-        outcome = resume_sweep(
-            folder,
-            failed=failed,
-            trials=trials,
-            causes=causes,
-            add_trials=add_trials,
-            takeover=takeover,
-            address=address,
-            progress=progress,
-        )
+        outcome = resume_sweep(folder, **choices, progress=progress)
     _close(outcome)
 
 
