@@ -7,9 +7,10 @@ from operator import attrgetter
 
 from cpsc_core import tables
 from cpsc_core.distill.presets import PRESETS
+from orchestrator.config.chosen import NoPruner
 from orchestrator.config.document import Node, Problem, shown
 from orchestrator.config.messages import unknown
-from orchestrator.config.schema import LOSSES, SCORES, NoPruner, SweepConfig
+from orchestrator.config.schema import LOSSES, SCORES, SweepConfig
 from orchestrator.config.search import FloatRange
 from orchestrator.config.search_checks import search_fits_train
 

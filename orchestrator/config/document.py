@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from orchestrator.config.schema import CHOSEN_BY_NAME
+from orchestrator.config.chosen import CHOSEN_BY_NAME
 
 __all__ = ["Keys", "Node", "Place", "Problem", "dotted", "merge", "report", "shown"]
 

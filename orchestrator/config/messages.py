@@ -9,8 +9,9 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, Tag, ValidationError
 
+from orchestrator.config.chosen import CHOSEN_BY_NAME
 from orchestrator.config.document import Keys, Node, Problem, dotted, shown
-from orchestrator.config.schema import CHOSEN_BY_NAME, NAME_RULE, SweepConfig
+from orchestrator.config.schema import NAME_RULE, SweepConfig
 from orchestrator.config.search import FIELDS, NOT_SEARCHED
 
 __all__ = ["is_unknown_key", "problem_of", "problems_of", "unknown", "unknown_field", "unknown_key"]

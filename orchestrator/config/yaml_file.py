@@ -69,7 +69,7 @@ def parse_yaml(text: str, start: Place) -> tuple[Node, list[Problem]]:
         line = text.count("\n", 0, unwanted.start()) + 1
         raise ConfigError(f"{_at(start, line)}: holds the control character {unwanted.group()!r}; remove it")
     if len(text.encode()) > _MOST_BYTES:
-        raise ConfigError(f"{start.source}: is larger than 1 MiB")
+        raise ConfigError(f"{start.source}: is larger than 1 MiB, which no experiment file is")
     builder = _Builder(text, start)
     return builder.document(), builder.problems
 

@@ -179,7 +179,7 @@ def mutated(text: str, changes: list[tuple[float, int, str]]) -> str:
     return text
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=1000)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(
     st.lists(
         st.tuples(st.floats(0, 1), st.integers(0, 30), WORDS | st.text(max_size=3)), min_size=1, max_size=4
@@ -209,7 +209,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=1000)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.data())
 def test_any_value_anywhere_is_an_experiment_or_a_refusal(data: st.DataObject) -> None:
     tree = plain_digits()
@@ -240,7 +240,7 @@ OVERRIDES = st.tuples(
 ).map("".join)
 
 
-@settings(max_examples=100, deadline=1000)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.text(max_size=12) | OVERRIDES, max_size=3))
 def test_any_override_is_an_experiment_or_a_refusal(overrides: list[str]) -> None:
     try:

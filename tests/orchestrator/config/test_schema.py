@@ -8,7 +8,6 @@ import pytest
 
 from cpsc_core.settings import TeacherTraining, TrainSettings, field_limits, field_paths
 from orchestrator.config import Experiment, SweepConfig
-from orchestrator.config.schema import CHOSEN_BY_NAME, SuccessiveHalving
 from orchestrator.store.records import EndClass
 
 Load = Callable[..., Experiment]
@@ -117,24 +116,8 @@ def test_the_home_folder_is_expanded(load: Load) -> None:
     assert load(overrides=["storage=~/x"]).config.storage == Path.home() / "x"
 
 
-@pytest.mark.parametrize(
-    ("first", "factor", "epochs", "rungs"),
-    [(1, 3, 30, (1, 3, 9, 27)), (2, 2, 8, (2, 4)), (2, 2, 9, (2, 4, 8)), (5, 3, 5, ()), (1, 2, 2, (1,))],
-)
-def test_rungs_lie_before_the_last_epoch(
-    first: int, factor: int, epochs: int, rungs: tuple[int, ...]
-) -> None:
-    assert SuccessiveHalving(min_epochs=first, reduction_factor=factor).rungs(epochs) == rungs
-
-
 def test_retries_are_counted_by_class_of_failure(load: Load) -> None:
     limits = load(overrides=["retry.hang=7"]).config.retry.limits()
 
     assert limits == {"infrastructure": 5, "out_of_memory": 1, "hang": 7, "diverged": 0, "error": 0}
     assert all(EndClass(name).is_failure for name in limits)
-
-
-def test_every_choice_is_known_by_its_own_name() -> None:
-    for choices in CHOSEN_BY_NAME.values():
-        for name, block in choices.items():
-            assert block.model_fields["name"].default == name

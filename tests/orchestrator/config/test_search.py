@@ -7,7 +7,7 @@ import pytest
 from cpsc_core.errors import SettingsError
 from cpsc_core.settings import TrainSettings
 from orchestrator.config import Choices, Experiment, Range, resolve
-from orchestrator.config.search import FIELDS, FloatRange, IntRange, field_kind
+from orchestrator.config.search import FIELDS, SPEC_KEYS, FloatRange, IntRange, field_kind
 
 Load = Callable[..., Experiment]
 
@@ -42,6 +42,10 @@ def test_the_kind_of_a_field_is_its_bare_type() -> None:
     assert field_kind("method") is str
     assert field_kind("nothing") is None
     assert all(field_kind(path) is not None for path in FIELDS)
+
+
+def test_no_field_is_called_like_a_key_of_an_entry() -> None:
+    assert SPEC_KEYS.isdisjoint(path.split(".")[-1] for path in FIELDS)
 
 
 def test_searched_parameters_are_put_into_train(load: Load) -> None:

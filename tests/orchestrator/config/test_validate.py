@@ -59,7 +59,7 @@ def test_a_wrong_key_does_not_hide_that_the_pruner_prunes_nothing(
     assert [line.split(": ")[1] for line in lines] == ["train.epoch", "pruner.min_epochs"]
 
 
-def test_a_search_space_of_wrong_entries_only_is_not_called_empty(
+def test_a_search_space_without_entries_is_told_from_one_of_wrong_entries(
     refusal: Callable[..., list[str]], valid: str
 ) -> None:
     head = valid.partition("search:")[0]
@@ -67,6 +67,7 @@ def test_a_search_space_of_wrong_entries_only_is_not_called_empty(
     assert refusal(f"{head}search:\n  loss.ikd: 3\n") == [
         "x.yaml:9: search.loss.ikd: must be a mapping, but is 3"
     ]
+    assert refusal(f"{head}search: 3\n") == ["x.yaml:8: search: must be a mapping, but is 3"]
     assert refusal(f"{head}search: {{}}\n") == ["x.yaml:8: search: must not be empty"]
 
 

