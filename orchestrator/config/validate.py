@@ -58,8 +58,9 @@ def judge(
     be read.
     """
     reading = _Reading()
-    for key in plain.keys() - _BLOCKS.keys():
-        reading.note(Problem((key,), unknown_key((key,), (key,))))
+    for key in plain:
+        if key not in _BLOCKS:
+            reading.note(Problem((key,), unknown_key((key,), (key,))))
     for name in _BLOCKS:
         _read_block(name, {name: plain[name]} if name in plain else {}, root, reading)
     config = SweepConfig.model_construct(**reading.blocks)
