@@ -120,6 +120,7 @@ class PlainProgress:
         """Print what has changed since the last board."""
         before, self._board = self._board, board
         if before is None or before.stage != board.stage:
+            self._summarised = self._now()
             self.say(f"stage {board.stage}: {_standing(board)}")
         known = {row.name: row for row in (_settled(board) if before is None else before.rows)}
         for row in board.rows:
@@ -211,9 +212,9 @@ def _standing(board: Board) -> str:
         parts.append(counted(board.counts))
     if board.best is not None:
         parts.append(f"best {fixed(board.best)}")
-    if board.seconds_left is not None:
+    if board.planned and board.seconds_left is not None:
         parts.append(f"about {duration(board.seconds_left)} left")
-    return ", ".join(parts) or "started"
+    return ", ".join(parts) or "nothing to run"
 
 
 def _settled(board: Board) -> list[Row]:

@@ -147,6 +147,18 @@ def test_a_summary_comes_at_most_once_a_minute() -> None:
 STATES = st.sampled_from(list(TrialState))
 
 
+def test_a_new_stage_is_its_own_summary() -> None:
+    clock = iter([NOON] + [NOON + 90.0] * 100)
+
+    lines = told(board(), now=lambda: next(clock))
+
+    assert lines == ["12:01:30 stage search: 0/8 trials finished"]
+
+
+def test_a_stage_without_trials_has_nothing_to_run() -> None:
+    assert told(board(stage="confirm", planned=0, seconds_left=0.0)) == ["stage confirm: nothing to run"]
+
+
 @given(st.lists(STATES, min_size=1, max_size=20))
 def test_each_ending_of_a_trial_is_told_exactly_once(states: list[TrialState]) -> None:
     """However often the board is shown in between."""
