@@ -99,6 +99,8 @@ class Controller:
     ) -> None:
         """Take note of an attempt's end, and decide whether the trial is tried again."""
         trial = self._read(assignment.name)
+        if trial.history:
+            self.newest[trial.name] = trial.history[-1]
         seconds = trial.attempt_seconds(assignment.attempt)
         log = trial.paths.attempt(assignment.attempt).log
         lines = trace or (_tail(log) if ended.is_failure else [])

@@ -92,9 +92,7 @@ class TrialFolder:
     def attempt_seconds(self, number: int) -> float:
         """Seconds of one attempt's own work, up to its last metrics line."""
         lines = read_lines(self.paths.attempt(number).metrics)
-        started = read_json(self.paths.attempt(number).process) or {}
-        own = [line for line in lines if line["epoch"] > started.get("from_epoch", 0)]
-        return float(own[-1]["seconds"]) if own else 0.0
+        return float(lines[-1]["seconds"]) if lines else 0.0
 
     @property
     def seconds(self) -> float:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -46,17 +46,13 @@ class TrialDriver(Trainable):
 
     def step(self) -> dict[str, Any]:
         """The next epoch's news, with `done` on the last one."""
-        began = time.monotonic()
         try:
             news = self._next_news()
-        except (GangLostError, HangError) as error:
+        except Exception as error:
             self.cleanup()
-            news = News(ended=classify(error), cause=describe(error))
-        result = dataclasses.asdict(news) | {
-            "done": news.ended is not None,
-            "waited": time.monotonic() - began,
-        }
-        return result | {"node": self._local_ip}
+            trace = traceback.format_exc().splitlines()
+            news = News(ended=classify(error), cause=describe(error), trace=trace)
+        return {"news": news, "done": news.ended is not None, "node": self._local_ip}
 
     def cleanup(self) -> None:
         """Kill the gang."""

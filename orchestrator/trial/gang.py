@@ -104,16 +104,16 @@ class Gang:
     """The driver's handle on its ranks."""
 
     def __init__(self, shape: Shape, group: PlacementGroup) -> None:
+        """Start a rank in each bundle of a group; Tune leaves the driver's empty bundle out of it."""
         self.shape = shape
-        actor: Any = ray.remote(Rank)
+        actor: Any = ray.remote(concurrency_groups={"watch": 1})(Rank)  # type: ignore[call-overload]
         self._ranks: list[Any] = [
             actor.options(
                 num_cpus=shape.cpus,
                 num_gpus=shape.gpus,
                 max_restarts=0,
-                concurrency_groups={"watch": 1},
                 scheduling_strategy=PlacementGroupSchedulingStrategy(
-                    placement_group=group, placement_group_bundle_index=index + 1
+                    placement_group=group, placement_group_bundle_index=index
                 ),
             ).remote()
             for index in range(shape.workers)

@@ -74,6 +74,7 @@ class _OrdersSearcher(Searcher):
         super().__init__()
         self.orders = orders
         self.assignments: dict[str, Assignment] = {}
+        self.deaths: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         assignment = self.orders.hand_out()
@@ -88,11 +89,11 @@ class _OrdersSearcher(Searcher):
         """Tune cannot tell pruned from complete, nor why an actor died: the orders know the first."""
         assignment = self.assignments.pop(trial_id)
         if error or result is None:
-            self.orders.hear_end(
-                assignment, EndClass.INFRASTRUCTURE, "the trial's driver process died", [], None
-            )
+            death = self.deaths.pop(trial_id, "")
+            cause = "the trial's driver process died"
+            self.orders.hear_end(assignment, EndClass.INFRASTRUCTURE, cause, death.splitlines(), None)
             return
-        news = _news(result)
+        news: News = result["news"]
         ended = news.ended or EndClass.PRUNED
         self.orders.hear_end(assignment, ended, news.cause, news.trace, result.get("node"))
 
@@ -111,10 +112,14 @@ class _OrdersScheduler(FIFOScheduler):
         self._searcher = searcher
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        line = _news(result).line
+        line = result["news"].line
         orders, assignment = self._searcher.orders, self._searcher.assignments[trial.trial_id]
         goes_on = line is None or orders.hear_line(assignment, line)
         return str(FIFOScheduler.CONTINUE if goes_on else FIFOScheduler.STOP)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Keep what Ray has to say: the searcher is told of an error, and not of which."""
+        self._searcher.deaths[trial.trial_id] = Path(trial.error_file).read_text(encoding="utf-8")
 
 
 class _Ticker(Callback):
@@ -126,10 +131,6 @@ class _Ticker(Callback):
         if (now := time.monotonic()) - self._last > 0.25:
             self._last = now
             self._tick()
-
-
-def _news(result: dict[str, Any]) -> News:
-    return News(line=result["line"], ended=result["ended"], cause=result["cause"], trace=result["trace"])
 
 
 def _short_name(trial: Any) -> str:

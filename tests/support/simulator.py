@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cpsc_core.attempt import AttemptPaths, append_line, read_lines, write_json
+from cpsc_core.attempt import AttemptPaths, append_line, read_lines
 from cpsc_core.settings import DataSettings, TeacherSettings, TrainSettings, TrialSettings
 from orchestrator.config import SweepConfig, parse_experiment
 from orchestrator.controller import Controller
@@ -106,8 +106,7 @@ class Simulator:
         before = [read_lines(paths.attempt(number).metrics) for number in range(1, assignment.attempt)]
         longest = max(before, key=len, default=[])
         for line in longest:
-            append_line(attempt.metrics, line)
-        write_json(attempt.process, {"from_epoch": len(longest)})
+            append_line(attempt.metrics, line | {"seconds": 0.0})
 
     def _advance(self, orders: Controller, assignment: Assignment) -> bool:
         """One epoch of a trial; whether it goes on."""

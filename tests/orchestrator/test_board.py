@@ -1,0 +1,50 @@
+from pathlib import Path
+
+from orchestrator.board import Pace, draw_board
+from orchestrator.controller import Controller
+from orchestrator.store.records import EndClass, TrialState
+from tests.support.simulator import Simulator, experiment, run
+
+
+def test_a_board_shows_every_trial_with_its_newest_epoch(tmp_path: Path) -> None:
+    controller = run(experiment(), tmp_path / "toy", Simulator())
+    board = draw_board(controller, Pace(lambda: 0.0, 1))
+
+    assert board.stage == "confirm"
+    assert len(board.rows) == 12
+    assert board.counts == {TrialState.COMPLETE: 2}
+    assert board.planned == 2
+    assert board.best == controller.state.best
+    for row in board.rows:
+        assert row.epoch == controller.newest[row.name]["epoch"]
+        assert row.objective == controller.newest[row.name]["val_accuracy"]
+
+
+def test_a_pruned_and_a_failed_trial_say_why(tmp_path: Path) -> None:
+    first = run(experiment(), tmp_path / "first", Simulator())
+    victim = next(trial.name for trial in first.state.trials.values() if trial.number == 1)
+    controller = run(experiment(), tmp_path / "toy", Simulator(faults={victim: [(1, EndClass.ERROR)]}))
+    causes = {row.state: row.cause for row in draw_board(controller, Pace(lambda: 0.0, 1)).rows}
+
+    assert causes[TrialState.FAILED] == "error: injected"
+    assert causes[TrialState.PRUNED] == "pruned after epoch 1 by successive_halving"
+    assert not causes[TrialState.COMPLETE]
+
+
+def test_time_left_is_unknown_until_the_pace_is_and_then_shrinks_to_nothing(tmp_path: Path) -> None:
+    guesses: list[float | None] = []
+
+    class Watched(Simulator):
+        def _advance(self, orders: Controller, assignment: object) -> bool:
+            pace.hear_epoch()
+            guesses.append(draw_board(orders, pace).seconds_left)
+            return super()._advance(orders, assignment)  # type: ignore[arg-type]
+
+    simulator = Watched()
+    pace = Pace(lambda: simulator.clock, 1)
+    controller = run(experiment("confirm.top=0", "pruner.name=none"), tmp_path / "toy", simulator)
+
+    known = [guess for guess in guesses if guess is not None]
+    assert guesses[0] is None
+    assert known[0] > known[len(known) // 2] > known[-1] >= 0
+    assert draw_board(controller, pace).seconds_left == 0

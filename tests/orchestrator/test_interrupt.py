@@ -1,0 +1,69 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from orchestrator.interrupt import Interrupt
+
+SCRIPT = textwrap.dedent(
+    """
+    import sys, time
+    from orchestrator.interrupt import Interrupt
+    with Interrupt(lambda: print("stopping", flush=True), "go on with resume") as interrupt:
+        print("ready", flush=True)
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and (interrupt.caught is None or "stay" in sys.argv):
+            time.sleep(0.01)
+    sys.exit(interrupt.exit_code)
+    """
+)
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)]
+)
+def test_the_first_signal_asks_to_stop_and_decides_the_exit_code(number: signal.Signals, code: int) -> None:
+    process = start()
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=10)
+
+    assert out == "stopping\n"
+    assert process.returncode == code
+
+
+def test_a_second_interrupt_ends_the_process_at_once_and_names_the_next_command() -> None:
+    process = start("stay")
+    process.send_signal(signal.SIGINT)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "stopping\n"
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=2)
+
+    assert process.returncode == 130
+    assert error.strip() == "go on with resume"
+
+
+def test_handlers_are_put_back_and_an_ignored_hangup_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+        with Interrupt(lambda: None, "") as interrupt:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert interrupt.caught is None
+        assert [
+            signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        ] == handlers
+    finally:
+        signal.signal(signal.SIGHUP, before)

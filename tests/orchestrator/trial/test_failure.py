@@ -1,0 +1,49 @@
+import errno
+
+import pytest
+
+from cpsc_core.errors import CheckpointError, DataError, DivergedError, TeacherError
+from orchestrator.store.records import EndClass
+from orchestrator.trial.failure import GangLostError, HangError, classify, describe
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named as torch names its own; the driver knows it by that name."""
+
+
+@pytest.mark.parametrize(
+    ("error", "ended"),
+    [
+        (DivergedError("generator_kl", 3), EndClass.DIVERGED),
+        (DataError("no such file"), EndClass.DATA),
+        (TeacherError("no such file"), EndClass.DATA),
+        (CheckpointError("another digest"), EndClass.DATA),
+        (MemoryError(), EndClass.OUT_OF_MEMORY),
+        (OutOfMemoryError("CUDA"), EndClass.OUT_OF_MEMORY),
+        (RuntimeError("CUDA error: out of memory"), EndClass.OUT_OF_MEMORY),
+        (OSError(errno.ENOSPC, "No space left on device"), EndClass.INFRASTRUCTURE),
+        (OSError(errno.ENOENT, "No such file"), EndClass.ERROR),
+        (GangLostError("a rank died"), EndClass.INFRASTRUCTURE),
+        (HangError("silence"), EndClass.HANG),
+        (ValueError("a bug"), EndClass.ERROR),
+    ],
+)
+def test_each_failure_has_the_class_that_decides_about_another_attempt(
+    error: Exception, ended: EndClass
+) -> None:
+    assert classify(error) is ended
+
+
+def test_torch_names_its_out_of_memory_error_as_we_expect() -> None:
+    import torch
+
+    assert (
+        classify(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
+        is EndClass.OUT_OF_MEMORY
+    )
+
+
+def test_a_cause_is_one_line() -> None:
+    assert describe(ValueError("first\nsecond")) == "ValueError: first second"
+    assert describe(KeyError()) == "KeyError: KeyError"
+    assert describe(DivergedError("student_loss", 2)) == "student_loss stopped being finite in epoch 2"
