@@ -67,9 +67,9 @@ class MlflowExperiment:
         self._uri = client.tracking_uri
         self._name = name
         self._database = database_path(self._uri)
+        self._experiment = self._find_or_create(name, artifacts)
         # An inode that is open is not given to another file.
         self._inode = None if self._database is None else os.open(self._database, _NEITHER_READ_NOR_WRITE)
-        self._experiment = self._find_or_create(name, artifacts)
 
     def is_alive(self) -> bool:
         """False once the database file was deleted or replaced."""

@@ -72,6 +72,16 @@ def test_it_looks_again_after_the_interval() -> None:
         wait_until(lambda: mirror.syncs > 3)
 
 
+def test_it_rests_longer_than_it_works() -> None:
+    mirror = StubMirror(lambda: time.sleep(0.05))
+
+    with Background(mirror, interval_seconds=0.001):
+        time.sleep(0.6)
+        looks = mirror.syncs
+
+    assert looks <= 4
+
+
 def test_leaving_mirrors_a_last_time_with_the_sweep_ended() -> None:
     mirror = StubMirror()
 

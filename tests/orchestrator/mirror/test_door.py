@@ -375,7 +375,7 @@ def test_a_crash_at_any_request_to_mlflow_doubles_and_loses_nothing(
     assert number > 12
 
 
-_FIRST_USE = """
+_MIRROR_ONCE = """
 import logging, sys
 from pathlib import Path
 from orchestrator.mirror import Mirror
@@ -387,26 +387,31 @@ assert not {"torch", "ray", "optuna"} & sys.modules.keys()
 """
 
 
+def _use(sweep: RecordedSweep, logs: Path) -> subprocess.Popen[bytes]:
+    """A process that mirrors a sweep once, with a log for what it should not say."""
+    arguments = [sweep.paths.root, default_uri(sweep.paths.storage), logs / f"{sweep.name}.log"]
+    return subprocess.Popen(
+        [sys.executable, "-c", _MIRROR_ONCE, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def test_a_process_that_mirrors_says_nothing_and_needs_no_torch(sweep: RecordedSweep, tmp_path: Path) -> None:
+    sweep.finished(0)
+
+    done = _use(sweep, tmp_path).communicate(timeout=120)[0]
+
+    assert done == b""
+    assert (tmp_path / "digits.log").read_text() == ""
+
+
+@pytest.mark.slow
 def test_two_first_users_of_a_fresh_database_get_along_and_say_nothing(tmp_path: Path) -> None:
     sweeps = [RecordedSweep(tmp_path / "storage", name) for name in ("one", "two")]
     for sweep in sweeps:
         sweep.finished(0)
-    uri = default_uri(sweeps[0].paths.storage)
-    started = [
-        subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                _FIRST_USE,
-                str(sweep.paths.root),
-                uri,
-                str(tmp_path / f"{sweep.name}.log"),
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        for sweep in sweeps
-    ]
+    started = [_use(sweep, tmp_path) for sweep in sweeps]
     said = [process.communicate(timeout=120)[0] for process in started]
 
     assert said == [b"", b""]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,20 @@ def test_a_mirrored_trial_is_not_read_again(
     assert read == [fresh.root.name]
 
 
+def test_a_run_that_another_process_began_is_not_begun_again(
+    sweep: RecordedSweep, server: MemoryServer
+) -> None:
+    one, other = mirror(sweep, server), mirror(sweep, server)
+    one.sync()
+    other.sync()
+    sweep.finished(0)
+
+    synced = one.sync(), other.sync()
+
+    assert [each.runs for each in synced] == [1, 0]
+    assert [run["name"] for run in server.shown()] == ["digits", "trial-000"]
+
+
 def test_a_lost_ledger_doubles_nothing(sweep: RecordedSweep, server: MemoryServer) -> None:
     sweep.example()
     mirror(sweep, server).sync()
@@ -193,6 +208,35 @@ def test_a_binned_run_is_taken_out_of_the_bin(sweep: RecordedSweep, server: Memo
     mirror(sweep, server).sync()
 
     assert server.shown() == before
+
+
+def test_a_run_in_the_bin_stays_there_if_there_is_another(sweep: RecordedSweep, server: MemoryServer) -> None:
+    sweep.finished(0)
+    mirror(sweep, server).sync()
+    for run in server.runs:
+        run.held.deleted = True
+    copies = [
+        replace(run, held=replace(run.held, deleted=False, run_id=f"z{i}"))
+        for i, run in enumerate(server.runs)
+    ]
+    server.runs.extend(copies)
+
+    mirror(sweep, server).sync()
+
+    assert [run.held.deleted for run in server.runs] == [True, True, False, False]
+
+
+def test_what_is_learnt_later_about_the_origin_reaches_every_run(
+    sweep: RecordedSweep, server: MemoryServer
+) -> None:
+    sweep.finished(0)
+    same = mirror(sweep, server)
+    same.sync()
+    sweep.note(teacher={"accuracy": 0.98})
+
+    same.sync()
+
+    assert {run["tags"]["cpsc.teacher_accuracy"] for run in server.shown()} == {"0.98"}
 
 
 def test_a_status_that_was_tampered_with_is_put_right(sweep: RecordedSweep, server: MemoryServer) -> None:
