@@ -6,17 +6,19 @@ the CPU by numpy, whose normal numbers do not depend on the instruction set of t
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Draws", "LatentDraws", "Latents", "class_ordered_latents", "seeded", "stream_seed"]
+from cpsc_core.seeds import stream_seed
+from cpsc_core.settings import TrainSettings
+
+__all__ = ["Draws", "LatentDraws", "Latents", "seeded"]
 
 
 class Latents(NamedTuple):
@@ -49,6 +51,16 @@ class LatentDraws:
     num_classes: int
     """Labels run from 0 to one less."""
 
+    @classmethod
+    def of(cls, settings: TrainSettings, num_classes: int) -> Self:
+        """The draws of one distillation."""
+        return cls(
+            seed=settings.seed,
+            batch_size=settings.batch_size,
+            latent_dim=settings.generator.latent_dim,
+            num_classes=num_classes,
+        )
+
     def __call__(self, purpose: str, epoch: int, step: int) -> Latents:
         """The same batch whenever it is asked for."""
         chance = np.random.default_rng(stream_seed(self.seed, purpose, epoch, step))
@@ -56,22 +68,16 @@ class LatentDraws:
         labels_B = chance.integers(self.num_classes, size=self.batch_size)
         return Latents(torch.from_numpy(latents_BZ), torch.from_numpy(labels_B))
 
-
-def class_ordered_latents(count: int, *, seed: int, latent_dim: int, num_classes: int) -> Latents:
-    """A fixed batch in the order of the classes, each of them as often as the next, give or take one."""
-    chance = np.random.default_rng(stream_seed(seed, "samples", 0, 0))
-    latents_BZ = chance.standard_normal((count, latent_dim), dtype=np.float32)
-    return Latents(torch.from_numpy(latents_BZ), torch.arange(count) * num_classes // count)
-
-
-def stream_seed(seed: int, purpose: str, epoch: int, step: int) -> int:
-    """A reproducible stream for one purpose at one step, the same on every rank; it fits 56 bits."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}/{epoch}/{step}".encode()).digest()[:7])
+    def ordered_by_class(self, count: int) -> Latents:
+        """A fixed batch in the order of the classes, each of them as often as the next, give or take one."""
+        chance = np.random.default_rng(stream_seed(self.seed, "samples"))
+        latents_BZ = chance.standard_normal((count, self.latent_dim), dtype=np.float32)
+        return Latents(torch.from_numpy(latents_BZ), torch.arange(count) * self.num_classes // count)
 
 
 @contextmanager
 def seeded(seed: int, purpose: str) -> Iterator[None]:
     """Inside the block, torch's global stream, which initialises weights, depends on (seed, purpose) only."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream_seed(seed, purpose, 0, 0))
+        torch.manual_seed(stream_seed(seed, purpose))
         yield

@@ -40,7 +40,9 @@ PRESETS: Mapping[str, Preset] = {
     "fixed": Preset(
         generator_optimiser="persistent",
         pseudo_label_on="logits",
-        student_norm_in_generator_step="running",
+        # A young student remembers statistics that are far behind: with them the generator can tear the two
+        # networks apart without limit, and does.
+        student_norm_in_generator_step="batch",
         student_schedule="cosine",
         student_contrastive=False,
     ),

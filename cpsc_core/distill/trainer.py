@@ -18,7 +18,7 @@ from torch.optim import SGD, Adam, Optimizer
 
 from cpsc_core.distill.adapter import build_adapter
 from cpsc_core.distill.batch_norm import BatchNormWatch, forgetting_batch_norm, watching_batch_norm
-from cpsc_core.distill.draws import Draws, LatentDraws, Latents, class_ordered_latents, seeded
+from cpsc_core.distill.draws import Draws, LatentDraws, Latents, seeded
 from cpsc_core.distill.generator import Generator
 from cpsc_core.distill.means import RunningMeans
 from cpsc_core.distill.objective import Objective
@@ -80,31 +80,18 @@ class Trainer:
             adapter = build_adapter(self.student, self.teacher, image)
         self.adapter = adapter.to(self.device).requires_grad_(self.preset.student_contrastive)
         self.objective = Objective(settings.loss, self.preset, self.adapter)
-        self._schedule = SCHEDULES[self.preset.student_schedule]
-        self.draws = draws or LatentDraws(
-            seed=settings.seed,
-            batch_size=settings.batch_size,
-            latent_dim=settings.generator.latent_dim,
-            num_classes=image.num_classes,
-        )
+        own_draws = LatentDraws.of(settings, image.num_classes)
+        self.draws = draws or own_draws
         self.should_stop = should_stop
         self.on_step = on_step
         self.epoch = 0
         self.iteration = 0
-        self._samples = class_ordered_latents(
-            NUM_SAMPLES,
-            seed=settings.seed,
-            latent_dim=settings.generator.latent_dim,
-            num_classes=image.num_classes,
-        )
+        self._samples = own_draws.ordered_by_class(NUM_SAMPLES)
+        self._schedule = SCHEDULES[self.preset.student_schedule]
         self._means = {"generator": RunningMeans(), "student": RunningMeans()}
-        with self._watching():  # refuses a teacher without batch norm now and not in the first step
-            pass
-        self._learned = [
-            *self.student.parameters(),
-            *(each for each in adapter.parameters() if each.requires_grad),
-        ]
         self._optimisers = self._build_optimisers()
+        with self._watching():  # refuses a teacher without batch norm now, not in the first step
+            pass
 
     def fit(self, evaluate: Evaluate) -> Iterator[EpochReport]:
         """Train from where the run stands to its end, yielding once per finished epoch.
@@ -221,14 +208,15 @@ class Trainer:
     @contextmanager
     def _student_held(self) -> Iterator[None]:
         """Keep the student out of the generator's gradients; its batch norm behaves as the preset says."""
-        for parameter in self._learned:
+        learned = self._optimisers["student"].param_groups[0]["params"]
+        for parameter in learned:
             parameter.requires_grad_(False)
         self.student.train(self.preset.student_norm_in_generator_step == "batch")
         try:
             yield
         finally:
             self.student.train()
-            for parameter in self._learned:
+            for parameter in learned:
                 parameter.requires_grad_(True)
 
     def _watching(self) -> AbstractContextManager[BatchNormWatch | None]:
@@ -240,19 +228,16 @@ class Trainer:
         return nullcontext()
 
     def _build_optimisers(self) -> dict[str, Optimizer]:
-        student = self.settings.student
-        return {
-            "generator": Adam(
-                self.generator.parameters(), lr=self.settings.generator.lr, betas=ADAM_BETAS, fused=True
-            ),
-            "student": SGD(
-                self._learned,
-                lr=student.lr,
-                momentum=student.momentum,
-                weight_decay=student.weight_decay,
-                fused=True,
-            ),
-        }
+        generator, student = self.settings.generator, self.settings.student
+        adam = Adam(self.generator.parameters(), lr=generator.lr, betas=ADAM_BETAS, fused=True)
+        sgd = SGD(
+            [*self.student.parameters(), *(each for each in self.adapter.parameters() if each.requires_grad)],
+            lr=student.lr,
+            momentum=student.momentum,
+            weight_decay=student.weight_decay,
+            fused=True,
+        )
+        return {"generator": adam, "student": sgd}
 
     def _parts(self) -> dict[str, Any]:
         return {

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cpsc_core.distill.draws import seeded
-from cpsc_core.distill.presets import PRESETS
+from cpsc_core.distill.presets import PRESETS, Preset
 from cpsc_core.distill.trainer import EpochReport, Trainer
 from cpsc_core.errors import DivergedError, SettingsError, UnknownNameError
 from cpsc_core.images import ImageSpec
@@ -59,6 +59,11 @@ def build(train: TrainSettings | None = None, *, teacher: nn.Module | None = Non
     return Trainer(
         train or settings(), teacher=teacher or network(1), student=network(2), image=IMAGE, **options
     )
+
+
+def use_preset(monkeypatch: pytest.MonkeyPatch, preset: Preset) -> None:
+    """Make a preset known as "tested"."""
+    monkeypatch.setattr("cpsc_core.distill.presets.PRESETS", {**PRESETS, "tested": preset})
 
 
 def count_weights(student: nn.Module) -> Mapping[str, float]:
@@ -224,11 +229,12 @@ def test_no_hook_is_left_on_any_network() -> None:
             assert not layer._forward_pre_hooks and not layer._forward_hooks and not layer._backward_hooks
 
 
-@pytest.mark.parametrize(("preset", "updates"), [("faithful", 2 + 2), ("fixed", 2)])
+@pytest.mark.parametrize(("statistics", "updates"), [("batch", 2 + 2), ("running", 2)])
 def test_the_preset_decides_whether_generator_steps_move_the_statistics_of_the_student(
-    preset: str, updates: int
+    statistics: Any, updates: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer = build(settings(preset=preset, epochs=1, iterations_per_epoch=1))
+    use_preset(monkeypatch, dataclasses.replace(PRESETS["fixed"], student_norm_in_generator_step=statistics))
+    trainer = build(settings(preset="tested", epochs=1, iterations_per_epoch=1))
 
     list(trainer.fit(count_weights))
 
@@ -264,9 +270,8 @@ def test_fresh_adam_moves_every_weight_by_its_learning_rate() -> None:
 def test_the_adapter_learns_only_with_a_contrastive_student_and_is_never_part_of_it(
     contrastive: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    preset = dataclasses.replace(PRESETS["fixed"], student_contrastive=contrastive)
-    monkeypatch.setattr("cpsc_core.distill.presets.PRESETS", {"fixed": preset})
-    trainer = build(teacher=network(1, width=12))
+    use_preset(monkeypatch, dataclasses.replace(PRESETS["fixed"], student_contrastive=contrastive))
+    trainer = build(settings(preset="tested"), teacher=network(1, width=12))
     before = through_file(trainer.adapter.state_dict())
 
     list(trainer.fit(count_weights))
@@ -279,13 +284,12 @@ def test_the_adapter_learns_only_with_a_contrastive_student_and_is_never_part_of
 # Stopping and resuming
 
 
-@pytest.mark.parametrize("preset", [*PRESETS, "contrastive"])
+@pytest.mark.parametrize("preset", [*PRESETS, "tested"])
 @pytest.mark.parametrize("stops", [(4,), (3,), (0, 1, 2, 2)], ids=str)
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one_to_the_bit(
     preset: str, stops: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    contrastive = dataclasses.replace(PRESETS["fixed"], student_contrastive=True)
-    monkeypatch.setattr("cpsc_core.distill.presets.PRESETS", {**PRESETS, "contrastive": contrastive})
+    use_preset(monkeypatch, dataclasses.replace(PRESETS["fixed"], student_contrastive=True))
     train, teacher = settings(preset=preset), network(1, width=12)
     whole = build(train, teacher=teacher)
     expected = list(whole.fit(count_weights))
