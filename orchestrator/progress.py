@@ -212,7 +212,7 @@ def _standing(board: Board) -> str:
         parts.append(counted(board.counts))
     if board.best is not None:
         parts.append(f"best {fixed(board.best)}")
-    if board.planned and board.seconds_left is not None:
+    if finished < board.planned and board.seconds_left is not None:
         parts.append(f"about {duration(board.seconds_left)} left")
     return ", ".join(parts) or "nothing to run"
 

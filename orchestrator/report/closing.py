@@ -11,7 +11,8 @@ from rich.text import Text
 
 from orchestrator.mirror.uri import is_server
 from orchestrator.report.best import best_student, find_best, tracking_uri
-from orchestrator.report.leaderboard import leaderboard_document, render_leaderboard
+from orchestrator.report.leaderboard import leaderboard_document
+from orchestrator.report.leaderboard_table import render_leaderboard
 from orchestrator.report.wording import counted, label
 from orchestrator.store.folder import SweepFolder, TrialFolder
 from orchestrator.store.records import TrialState

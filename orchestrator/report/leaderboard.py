@@ -9,12 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from rich.console import Group
-from rich.table import Table
-from rich.text import Text
-
 from orchestrator.outcome import objective_value
-from orchestrator.report.wording import align, fixed, label, share
 from orchestrator.store.folder import SweepFolder, TrialFolder
 from orchestrator.store.records import Stage, TrialRecord, TrialState
 
@@ -27,7 +22,6 @@ __all__ = [
     "objective_of",
     "order",
     "rank",
-    "render_leaderboard",
 ]
 
 
@@ -127,25 +121,6 @@ def leaderboard_document(folder: SweepFolder) -> dict[str, Any]:
     }
 
 
-def render_leaderboard(document: Mapping[str, Any], limit: int = 10) -> Group:
-    """The first rows of a leaderboard document as a table, with the teacher's accuracy in its title."""
-    rows = document["rows"][:limit]
-    confirmed = any(row["confirm"] for row in rows)
-    table = Table(box=None, pad_edge=False)
-    for heading in ("rank", "trial", "objective", "best", "mean5", "fidelity"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    if confirmed:
-        table.add_column("confirm val", justify="right", no_wrap=True)
-        table.add_column("confirm test", justify="right", no_wrap=True)
-    table.add_column("parameters", overflow="fold")
-    for row, params in zip(rows, align([row["params"] for row in rows]), strict=True):
-        cells = [str(row["rank"]), label(row["number"], row["trial"]), fixed(row["objective"])]
-        cells += [fixed(row["best"]), fixed(row["mean5"]), fixed(row["label_fidelity"])]
-        cells += [_spread(row["confirm"], split) for split in ("val", "test")] if confirmed else []
-        table.add_row(*cells, Text(params), style="bold" if row["rank"] == 1 else "")
-    return Group(Text(_title(document), style="bold"), table)
-
-
 _TEACHER_KEYS = ("arch", "accuracy", "test_accuracy")
 
 
@@ -195,20 +170,3 @@ def _row(trial: TrialFolder, objective: Objective, confirmed: Confirmation | Non
         "params": trial.record.params,
         "confirm": asdict(confirmed) if confirmed else None,
     }
-
-
-def _title(document: Mapping[str, Any]) -> str:
-    objective, teacher = document["objective"], document["teacher"]
-    known = [f"{split} {share(teacher[key])}" for split, key in _SPLITS if teacher[key] is not None]
-    own = f"; teacher {teacher['arch']}: {', '.join(known)}" if known else ""
-    return f"{document['sweep']}: {objective['of']} {objective['metric']}{own}"
-
-
-_SPLITS = (("val", "accuracy"), ("test", "test_accuracy"))
-
-
-def _spread(confirm: Mapping[str, Any] | None, split: str) -> str:
-    if confirm is None or confirm[f"{split}_mean"] is None:
-        return "-"
-    spread = confirm[f"{split}_std"]
-    return fixed(confirm[f"{split}_mean"]) + (f" +- {spread:.4f}" if spread is not None else "")

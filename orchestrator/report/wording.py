@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator.store.records import TrialState
 
-__all__ = ["align", "counted", "duration", "fixed", "label", "setting", "share", "short_names", "size"]
+__all__ = ["counted", "duration", "fixed", "label", "setting", "share", "short_names", "size"]
 
 NOTHING = "-"
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -66,15 +66,6 @@ def short_names(paths: Iterable[str]) -> dict[str, str]:
     """Each dotted path with the shortest ending that no other path of the set shares."""
     paths = list(paths)
     return {path: _shortest(path, [each for each in paths if each != path]) for path in paths}
-
-
-def align(rows: list[Mapping[str, Any]]) -> list[str]:
-    """Parameter sets as text, one line each, with every parameter at the same place in all of them."""
-    paths = list(dict.fromkeys(path for row in rows for path in row))
-    short = short_names(paths)
-    texts = [{path: f"{short[path]}={setting(row[path])}" for path in row} for row in rows]
-    widths = {path: max(len(text.get(path, "")) for text in texts) for path in paths}
-    return ["  ".join(text.get(path, "").ljust(widths[path]) for path in paths).rstrip() for text in texts]
 
 
 def _shortest(path: str, others: list[str]) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 
 from orchestrator.report.leaderboard import (
     Objective,
@@ -17,7 +16,6 @@ from orchestrator.report.leaderboard import (
     objective_of,
     order,
     rank,
-    render_leaderboard,
 )
 from orchestrator.store.folder import TrialFolder
 from orchestrator.store.paths import TrialPaths
@@ -178,26 +176,3 @@ def test_of_several_objectives_the_first_is_ranked_by() -> None:
     noted = [{"metric": "teacher_agreement", "direction": "maximize"}, {"metric": "seconds"}]
 
     assert objective_of({"objective": noted}).metric == "teacher_agreement"
-
-
-GOLDEN = """\
-digits: last val_accuracy; teacher resnet20: val 97.0 %, test 96.5 %
-rank  trial  objective    best   mean5  fidelity       confirm val  confirm test  parameters
-   1      1     0.8000  0.8000  0.7500    0.5000  0.8550 +- 0.0071        0.8000  ikd=0.25   latent_dim=64
-   2      0     0.9000  0.9000  0.9000    0.5000                 -             -  ikd=12.35  latent_dim=128
-"""
-
-
-def test_the_table_is_what_a_person_reads(tmp_path: Path) -> None:
-    sweep = MadeSweep(tmp_path)
-    winner = {"loss.ikd": 0.25, "generator.latent_dim": 64}
-    sweep.trial(0, [0.9], params={"loss.ikd": 12.3456, "generator.latent_dim": 128})
-    sweep.trial(1, [0.7, 0.8], params=winner)
-    sweep.trial(None, [0.85], params=winner, seed=100, test=0.80)
-    sweep.trial(None, [0.86], params=winner, seed=101)
-    console = Console(width=120, force_terminal=False)
-
-    with console.capture() as captured:
-        console.print(render_leaderboard(leaderboard_document(sweep.folder)))
-
-    assert [line.rstrip() for line in captured.get().splitlines()] == GOLDEN.splitlines()

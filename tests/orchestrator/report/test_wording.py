@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.report.wording import align, counted, duration, fixed, setting, share, short_names, size
+from orchestrator.report.wording import counted, duration, fixed, setting, share, short_names, size
 from orchestrator.store.records import TrialState
 
 PATHS = st.lists(
@@ -72,9 +72,3 @@ def test_states_without_trials_are_not_counted() -> None:
         counted({TrialState.FAILED: 1, TrialState.RUNNING: 2, TrialState.PRUNED: 0}) == "2 running, 1 failed"
     )
     assert counted({}) == "no trials"
-
-
-def test_parameters_stand_below_each_other_even_if_a_row_lacks_one() -> None:
-    lines = align([{"loss.ikd": 1.5, "steps": 3}, {"steps": 12}])
-
-    assert lines == ["ikd=1.5  steps=3", "         steps=12"]
