@@ -10,7 +10,7 @@ from cpsc_core.distill.presets import PRESETS, preset_named
 from cpsc_core.errors import UnknownNameError
 
 
-def test_there_are_two_presets_and_they_differ_in_every_decided_quirk() -> None:
+def test_the_fixed_preset_keeps_the_moments_and_takes_the_softmax_once() -> None:
     faithful, fixed = PRESETS["faithful"], PRESETS["fixed"]
 
     assert set(PRESETS) == {"faithful", "fixed"}

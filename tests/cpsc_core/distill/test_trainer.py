@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cpsc_core.distill.draws import seeded
+from cpsc_core.distill.draws import LatentDraws, Latents, seeded
 from cpsc_core.distill.presets import PRESETS, Preset
 from cpsc_core.distill.trainer import EpochReport, Trainer
 from cpsc_core.errors import DivergedError, SettingsError, UnknownNameError
@@ -338,6 +338,22 @@ def test_training_neither_reads_nor_moves_the_global_random_stream() -> None:
         states.append(trainer.state_dict())
 
     assert_same(*states)
+
+
+def test_every_step_of_a_run_has_a_batch_of_its_own() -> None:
+    own = LatentDraws.of(settings(), IMAGE.num_classes)
+    asked = []
+
+    def draws(purpose: str, epoch: int, step: int) -> Latents:
+        asked.append((purpose, epoch, step))
+        return own(purpose, epoch, step)
+
+    list(build(settings(epochs=2), draws=draws).fit(count_weights))
+
+    one_epoch = [("generator", 0), ("generator", 1), ("student", 0), ("student", 1)]
+    one_epoch += [(player, step + 2) for player, step in one_epoch]
+    one_epoch += [(player, step + 4) for player, step in one_epoch[:4]]
+    assert asked == [(player, epoch, step) for epoch in range(2) for player, step in one_epoch]
 
 
 def test_another_seed_is_another_run() -> None:
