@@ -13,9 +13,9 @@ from orchestrator.mirror.uri import is_server
 from orchestrator.report.best import best_student, find_best, tracking_uri
 from orchestrator.report.leaderboard import leaderboard_document
 from orchestrator.report.leaderboard_table import render_leaderboard
-from orchestrator.report.wording import counted, label
+from orchestrator.report.status import headline, status_document
+from orchestrator.report.wording import label
 from orchestrator.store.folder import SweepFolder, TrialFolder
-from orchestrator.store.records import TrialState
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -25,13 +25,11 @@ __all__ = ["closing_text"]
 
 def closing_text(folder: SweepFolder) -> Group:
     """Leaderboard, best parameters as YAML, where everything lies; print it with `crop=False`."""
-    best, trials = find_best(folder), folder.trials()
-    states = [trial.state for trial in trials]
-    counts = {state: states.count(state) for state in TrialState}
+    best = find_best(folder)
     parts: list[RenderableType] = []
     if best is not None:
         parts += [render_leaderboard(leaderboard_document(folder)), "", *_parameters(best), ""]
-    parts += [Text(f"{folder.name}: {counted(counts)}", style="bold"), *_places(folder, best)]
+    parts += [Text(headline(status_document(folder)), style="bold"), *_places(folder, best)]
     return Group(*parts)
 
 

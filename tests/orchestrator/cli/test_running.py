@@ -247,13 +247,12 @@ def test_a_teachers_card_in_json_stands_alone_on_stdout(file: Path, teacher: lis
     assert "training" in result.stderr
 
 
-def test_a_sweep_in_which_nothing_was_completed_closes_too(
-    tmp_path: Path, ending: Any, sweep: MadeSweep
-) -> None:
+def test_what_was_interrupted_is_not_told_as_running(tmp_path: Path, ending: Any, sweep: MadeSweep) -> None:
     sweep.paths.trial("000000000000").result.unlink()
     sweep.trial(1, [], state=TrialState.FAILED, cause="error")
-    ending(1)
+    sweep.note(finished="interrupted")
+    ending(130)
 
     result = run("resume", str(sweep.paths.root))
 
-    assert "digits: 1 running, 1 failed" in result.stdout
+    assert "digits is interrupted: 1 failed, 1 pending" in result.stdout

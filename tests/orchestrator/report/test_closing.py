@@ -23,7 +23,7 @@ def test_the_best_parameters_can_be_pasted_into_an_experiment_file(tmp_path: Pat
 
     text = printed(sweep)
 
-    block = text[text.index("train:") : text.index("digits: 1 complete")]
+    block = text[text.index("train:") : text.index("digits is complete: 1 complete")]
     expected = {"loss": {"ikd": 0.1 + 0.2, "batch_norm": 2.0}, "generator": {"steps": 3}}
     assert yaml.safe_load(block) == {"train": expected}
 
@@ -50,7 +50,7 @@ def test_a_sweep_in_which_nothing_was_completed_still_says_where_it_lies(tmp_pat
     text = printed(sweep)
 
     assert "best parameters" not in text
-    assert "digits: 1 failed" in text
+    assert "digits is complete: 1 failed" in text
     assert str(sweep.paths.root) in text
     assert "student" not in text
 
