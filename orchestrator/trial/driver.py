@@ -62,6 +62,7 @@ class TrialDriver(Trainable):
 
     def _next_news(self) -> News:
         gang = self._warm_gang()
+        self._pass_on_stop(gang)
         answers = gang.advance()
         watched = time.monotonic()
         while (news := gang.news(answers, _SLICE_SECONDS)) is None:

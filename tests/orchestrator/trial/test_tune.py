@@ -1,0 +1,172 @@
+"""Trials on a real Ray, which is started once; what dies is killed for real."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cpsc_core.settings import TeacherSettings
+from orchestrator.store.folder import read_json
+from orchestrator.store.records import EndClass, TrialState
+from tests.support.ray_sweep import (
+    as_if_undisturbed,
+    meanwhile,
+    run_on_ray,
+    signal_rank,
+    tiny_experiment,
+    trials,
+)
+
+LONG = "train.epochs=30"
+
+
+def pids(root: Path) -> list[int]:
+    """The rank process of every attempt, in the order the attempts began."""
+    found = [read_json(path) or {} for path in sorted(root.glob("trials/*/attempts/*/process.json"))]
+    return [each["pid"] for each in found]
+
+
+def test_ranks_stay_warm_from_trial_to_trial_and_drivers_never_load_torch(
+    tmp_path: Path, teacher: TeacherSettings, scratch: Path
+) -> None:
+    drivers: dict[int, bool] = {}
+
+    def look() -> bool:
+        for process in psutil.process_iter():
+            try:
+                if "TrialDriver" in (process.name() + " ".join(process.cmdline())):
+                    drivers[process.pid] = "libtorch" in Path(f"/proc/{process.pid}/maps").read_text()
+            except (psutil.Error, OSError):
+                continue
+        return len(drivers) >= 2
+
+    with meanwhile(look):
+        run_on_ray(tiny_experiment("budget.trials=8"), tmp_path / "toy", teacher, scratch)
+
+    assert len(trials(tmp_path / "toy")) == 8
+    assert len(set(pids(tmp_path / "toy"))) == 2
+    assert all(as_if_undisturbed(trial, tmp_path / "whole") for trial in trials(tmp_path / "toy")[-2:])
+    assert not set(pids(tmp_path / "toy")) & drivers.keys()
+    assert not any(drivers.values())
+
+
+def test_a_killed_rank_costs_an_attempt_and_the_trial_ends_as_if_nothing_had_happened(
+    tmp_path: Path, teacher: TeacherSettings, scratch: Path
+) -> None:
+    config = tiny_experiment("budget.trials=2", LONG)
+    with meanwhile(signal_rank(tmp_path / "toy", signal.SIGKILL)):
+        run_on_ray(config, tmp_path / "toy", teacher, scratch)
+
+    ends = [end for trial in trials(tmp_path / "toy") for end in trial.ends.values()]
+    assert sorted(end.ended for end in ends) == ["complete", "complete", "infrastructure"]
+    assert any("a rank died" in (end.cause or "") for end in ends)
+    assert all(as_if_undisturbed(trial, tmp_path / "whole") for trial in trials(tmp_path / "toy"))
+
+
+def test_a_killed_driver_costs_an_attempt_and_nothing_else(
+    tmp_path: Path, teacher: TeacherSettings, scratch: Path
+) -> None:
+    config = tiny_experiment("budget.trials=1", LONG)
+
+    def kill_driver() -> bool:
+        if not list((tmp_path / "toy").glob("trials/*/attempts/1/checkpoints/epoch-*")):
+            return False
+        rank = psutil.Process(pids(tmp_path / "toy")[0])
+        raylet = rank.parent()
+        assert raylet is not None
+        drivers = [
+            each for each in raylet.children() if "TrialDriver" in each.name() + " ".join(each.cmdline())
+        ]
+        for driver in drivers:
+            os.kill(driver.pid, signal.SIGKILL)
+        return bool(drivers)
+
+    with meanwhile(kill_driver):
+        run_on_ray(config, tmp_path / "toy", teacher, scratch)
+
+    (trial,) = trials(tmp_path / "toy")
+    assert trial.ends[1].ended is EndClass.INFRASTRUCTURE
+    assert trial.ends[1].cause == "the trial's driver process died"
+    assert trial.ends[1].lines
+    assert as_if_undisturbed(trial, tmp_path / "whole")
+
+
+def test_a_rank_that_hangs_is_killed_and_its_trial_goes_on(
+    tmp_path: Path, teacher: TeacherSettings, scratch: Path
+) -> None:
+    config = tiny_experiment("budget.trials=1", LONG, "hang.seconds=2")
+    with meanwhile(signal_rank(tmp_path / "toy", signal.SIGSTOP)):
+        run_on_ray(config, tmp_path / "toy", teacher, scratch)
+
+    (trial,) = trials(tmp_path / "toy")
+    assert trial.ends[1].ended is EndClass.HANG
+    assert "hang.seconds is 2" in (trial.ends[1].cause or "")
+    assert as_if_undisturbed(trial, tmp_path / "whole")
+
+
+def test_a_diverged_trial_fails_with_that_cause_and_the_sweep_goes_on(
+    tmp_path: Path, teacher: TeacherSettings, scratch: Path
+) -> None:
+    space = "{student.lr: {choices: [0.01, 1.0e+30]}}"
+    config = tiny_experiment("budget.trials=2", "sampler.name=grid", space=space)
+    controller = run_on_ray(config, tmp_path / "toy", teacher, scratch)
+
+    sound, diverged = trials(tmp_path / "toy")
+    assert sound.state is TrialState.COMPLETE
+    assert diverged.state is TrialState.FAILED
+    assert diverged.result is not None
+    assert diverged.result.cause == "diverged"
+    assert "stopped being finite in epoch" in (diverged.result.detail or "")
+    assert diverged.attempts == [1]
+    assert any("DivergedError" in line for line in diverged.ends[1].lines)
+    assert len(set(pids(tmp_path / "toy"))) <= 2
+    assert [each.state.name for each in controller.study.study.trials] == ["COMPLETE", "PRUNED"]
+
+
+def test_a_stopped_sweep_checkpoints_and_goes_on_to_the_same_end(
+    tmp_path: Path, teacher: TeacherSettings, scratch: Path
+) -> None:
+    config = tiny_experiment("budget.trials=3", LONG)
+    stop = tmp_path / "toy" / "stop"
+
+    def ask() -> bool:
+        begun = list((tmp_path / "toy").glob("trials/*/attempts/1/checkpoints/epoch-0002"))
+        if begun:
+            stop.touch()
+        return bool(begun)
+
+    with meanwhile(ask):
+        controller = run_on_ray(config, tmp_path / "toy", teacher, scratch)
+    assert controller.state.closed == "stopped"
+    assert any(trial.result is None for trial in trials(tmp_path / "toy"))
+    assert all(
+        end.ended in (EndClass.STOPPED, EndClass.COMPLETE)
+        for each in trials(tmp_path / "toy")
+        for end in each.ends.values()
+    )
+    stop.unlink()
+    run_on_ray(config, tmp_path / "toy", teacher, scratch)
+
+    assert all(as_if_undisturbed(trial, tmp_path / "whole") for trial in trials(tmp_path / "toy"))
+
+
+def test_the_modules_of_controller_and_driver_import_without_torch() -> None:
+    script = (
+        "import sys, orchestrator.sweep, orchestrator.trial.tune, orchestrator.trial.driver, "
+        "orchestrator.trial.teacher, orchestrator.mirror\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    environment = {**os.environ, "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1"}
+
+    assert subprocess.run([sys.executable, "-c", script], env=environment, check=False).returncode == 0
+
+
+@pytest.fixture(autouse=True)
+def no_file_is_left_in_the_sweep_that_is_not_the_sweeps_own(tmp_path: Path) -> object:
+    yield
+    assert not list(tmp_path.rglob("*.draft"))
+    assert not list(tmp_path.rglob("*.pkl"))
