@@ -9,6 +9,7 @@ from cpsc_core import tables
 from cpsc_core.distill.presets import PRESETS
 from orchestrator.config.chosen import NoPruner
 from orchestrator.config.document import Node, Problem, shown
+from orchestrator.config.environment import holds_credentials
 from orchestrator.config.messages import unknown
 from orchestrator.config.schema import LOSSES, SCORES, SweepConfig
 from orchestrator.config.search import FloatRange
@@ -96,6 +97,16 @@ def _one_worker(config: SweepConfig, _: Node) -> Iterator[Problem]:
         yield Problem(("resources", "workers"), text)
 
 
+def _tracking_has_no_credentials(config: SweepConfig, _: Node) -> Iterator[Problem]:
+    """The address is noted in the sweep's folder, so not even one from the environment may hold a secret."""
+    if config.tracking.uri is not None and holds_credentials(config.tracking.uri):
+        text = (
+            "must not hold credentials; leave them out and set MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD in the environment"
+        )
+        yield Problem(("tracking", "uri"), text)
+
+
 def _grid_is_finite(config: SweepConfig, _: Node) -> Iterator[Problem]:
     if config.sampler.name != "grid":
         return
@@ -120,6 +131,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Check], ...] = (
     (("objective.metric",), _metric_is_known),
     (("objective.metric", "objective.direction"), _direction_suits_metric),
     (("resources.workers",), _one_worker),
+    (("tracking.uri",), _tracking_has_no_credentials),
 )
 """Each check after the fields it reads: it is left out where one of them could not be read."""
 

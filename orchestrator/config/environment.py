@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from orchestrator.config.difference import MAY_CHANGE
 from orchestrator.config.document import Keys, Node, Problem
 from orchestrator.config.yaml_file import scalar, text_problem
 
-__all__ = ["expand", "find_misuse", "find_secrets"]
+__all__ = ["expand", "find_misuse", "find_secrets", "holds_credentials"]
 
 _REFERENCE = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -50,10 +51,17 @@ def find_secrets(root: Node) -> Iterator[Problem]:
         for end, key in enumerate(keys, start=1):
             if isinstance(key, str) and _SECRET_KEY.search(key):
                 yield Problem(
-                    keys[:end], "secrets do not belong here; put ${env:NAME} into tracking.uri instead"
+                    keys[:end],
+                    "secrets do not belong here; MLflow reads MLFLOW_TRACKING_PASSWORD from the environment",
                 )
         if isinstance(node.value, str) and _SECRET_IN_ADDRESS.search(_REFERENCE.sub("", node.value)):
             yield Problem(keys, "holds a password or token in plain text; write ${env:NAME} in its place")
+
+
+def holds_credentials(address: str) -> bool:
+    """Whether an address has a password in it, or, at a web server, a user name that may be a token."""
+    parts = urlsplit(address)
+    return parts.password is not None or (parts.scheme in ("http", "https") and "@" in parts.netloc)
 
 
 def _misuse(keys: Keys, text: str, environment: Mapping[str, str]) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from orchestrator.config.environment import holds_credentials
 from orchestrator.errors import ConfigError
 from orchestrator.store.paths import StoragePaths
 
@@ -19,11 +20,11 @@ def default_uri(storage: StoragePaths) -> str:
 
 
 def check_uri(uri: str) -> str:
-    """The URI itself; raises ConfigError if it carries a user name or a password.
+    """The URI itself; raises ConfigError if it carries credentials.
 
     A URI is written to mirror.json, to manifests and to logs, where a password must not lie.
     """
-    if "@" in urlsplit(uri).netloc:
+    if holds_credentials(uri):
         raise ConfigError(
             f"tracking.uri for {urlsplit(uri).hostname} carries credentials; leave them out and set "
             "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment instead"

@@ -16,11 +16,21 @@ CANARY = "CANARY-7f3a"
 
 
 def test_a_reference_stands_for_the_variable_within_a_text(load: Load, valid: str) -> None:
-    text = f'{valid}tracking: {{uri: "https://me:${{env:PASSWORD}}@${{env:HOST}}/x"}}\n'
+    text = f'{valid}tracking: {{uri: "https://${{env:HOST}}/x?${{env:KEY}}"}}\n'
 
-    config = load(text, environment={"PASSWORD": CANARY, "HOST": "h"}).config
+    config = load(text, environment={"KEY": CANARY, "HOST": "h"}).config
 
-    assert config.tracking.uri == f"https://me:{CANARY}@h/x"
+    assert config.tracking.uri == f"https://h/x?{CANARY}"
+
+
+@pytest.mark.parametrize(
+    "address", ["https://me:${env:X}@h", "https://${env:X}@h", "postgresql://me:${env:X}@h/d"]
+)
+def test_an_address_may_not_hold_credentials_wherever_they_come_from(
+    load: Load, valid: str, address: str
+) -> None:
+    with pytest.raises(ConfigError, match=r"tracking\.uri: must not hold credentials"):
+        load(f'{valid}tracking: {{uri: "{address}"}}\n', environment={"X": CANARY})
 
 
 @pytest.mark.parametrize("quote", ["", "'", '"'])
@@ -104,7 +114,8 @@ def test_a_key_that_asks_for_a_secret_is_refused(refusal: Refusal, valid: str, k
     lines = refusal(f"{valid}tracking: {{{key}: {CANARY}}}\n")
 
     assert lines == [
-        f"x.yaml:13: tracking.{key}: secrets do not belong here; put ${{env:NAME}} into tracking.uri instead"
+        f"x.yaml:13: tracking.{key}: secrets do not belong here; MLflow reads MLFLOW_TRACKING_PASSWORD "
+        "from the environment"
     ]
 
 
