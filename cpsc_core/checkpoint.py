@@ -76,7 +76,7 @@ def save_checkpoint(
     manifest[_OWN_DIGEST] = _digest(manifest)
     with _replacing_folder(folder) as draft:
         _write(draft / _STATE, content)
-        _write(draft / _MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
+        _write(draft / _MANIFEST, json.dumps(manifest, indent=1).encode())
 
 
 def load_checkpoint(folder: Path, trial: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cpsc_core.data.labelled import LabelledImages
 
-__all__ = ["Score", "accuracy", "accuracy_on", "agreement_on", "predictions", "together"]
+__all__ = ["Score", "accuracy", "accuracy_on", "agreement_on", "evaluating", "predictions", "together"]
 
 Score = Callable[[nn.Module], Mapping[str, float]]
 
@@ -53,7 +53,7 @@ def predictions(
     `on_step` is called after each batch.
     """
     classes: list[Tensor] = []
-    with _evaluating(network):
+    with evaluating(network), torch.no_grad():
         for batch in images.batches(BATCH_SIZE):
             classes.append(network(batch.images_BCHW).logits_BC.argmax(dim=1))
             on_step()
@@ -61,13 +61,12 @@ def predictions(
 
 
 @contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; afterwards each layer is in the mode it was in."""
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Put a network in evaluation mode; afterwards each layer is in the mode it was in."""
     modes = {module: module.training for module in network.modules()}
     network.eval()
     try:
-        with torch.no_grad():
-            yield
+        yield
     finally:
         for module, training in modes.items():
             module.training = training

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from cpsc_core.data.labelled import LabelledImages
 from cpsc_core.distill.batch_norm import batch_norm_layers, watching_batch_norm
 from cpsc_core.errors import TeacherError
+from cpsc_core.evaluate import evaluating
 from cpsc_core.images import ImageSpec
 from cpsc_core.seeds import stream_seed
 from cpsc_core.weights import parse_tensors, read_file, save_tensors
@@ -47,17 +48,17 @@ def make_probe(
     per_class = max(2, round(count / spec.num_classes))
     labels_B = torch.arange(per_class * spec.num_classes) % spec.num_classes
     device = next(teacher.parameters()).device
-    pictures = [
-        _picture(teacher, spec, labels_B[start : start + BATCH_SIZE].to(device), batch, on_step)
-        for batch, start in enumerate(range(0, len(labels_B), BATCH_SIZE))
-    ]
+    with evaluating(teacher):
+        pictures = [
+            _picture(teacher, spec, labels_B[start : start + BATCH_SIZE].to(device), batch, on_step)
+            for batch, start in enumerate(range(0, len(labels_B), BATCH_SIZE))
+        ]
     return LabelledImages(torch.cat(pictures), labels_B.to(device))
 
 
 def confident_share(teacher: nn.Module, probe: LabelledImages) -> float:
     """Share of the probe images whose intended class the teacher gives a probability of 0.9 or more."""
-    teacher.eval()
-    with torch.no_grad():
+    with evaluating(teacher), torch.no_grad():
         chances_BC = torch.cat(
             [teacher(each.images_BCHW).logits_BC for each in probe.batches(BATCH_SIZE)]
         ).softmax(1)

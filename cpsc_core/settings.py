@@ -228,6 +228,11 @@ def check_limits(settings: Any) -> None:
     for name, hint in get_type_hints(type(settings), include_extras=True).items():
         value = getattr(settings, name)
         kind = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+        if kind is int and (not isinstance(value, int) or isinstance(value, bool)):
+            raise SettingsError(f"{name} must be a whole number, but is {value!r}")
+        if kind is float and isinstance(value, int):  # 1 and 1.0 are one setting and must give one identity
+            value = float(value)
+            object.__setattr__(settings, name, value)
         if kind is float and not math.isfinite(value):
             raise SettingsError(f"{name} must be a finite number, but is {value}")
         if get_origin(kind) is Literal and value not in get_args(kind):
@@ -301,6 +306,8 @@ def _describe(limit: Any) -> str:
 
 def _build(target: Any, raw: Mapping[str, Any], prefix: str) -> Any:
     hints = get_type_hints(target)
+    if not isinstance(raw, Mapping):
+        raise SettingsError(f"{prefix.rstrip('.') or target.__name__} must be a mapping, but is {raw!r}")
     if unknown := sorted(raw.keys() - hints.keys()):
         raise SettingsError(f"unknown setting {prefix}{unknown[0]}; {target.__name__} has {', '.join(hints)}")
     values: dict[str, Any] = {}

@@ -153,9 +153,7 @@ def load_teacher(settings: TeacherSettings, spec: ImageSpec) -> nn.Module:
             f"{path} is not the teacher the trial was made for: its digest is {digest[:12]}, "
             f"but should be {settings.sha256[:12]}; restore the file, or make a new experiment with this one"
         )
-    network = build_network(settings.arch, spec)
-    fill_network(network, parse_tensors(content, path), source=path, arch=settings.arch)
-    return network.eval().requires_grad_(False)
+    return _filled(settings.arch, spec, parse_tensors(content, path), path).requires_grad_(False)
 
 
 def import_checkpoint(path: Path, arch: str, spec: ImageSpec) -> nn.Module:
@@ -163,8 +161,13 @@ def import_checkpoint(path: Path, arch: str, spec: ImageSpec) -> nn.Module:
 
     Raises TeacherError naming file, tensor, expected and found shape if it does not fit.
     """
-    network = build_network(arch, spec)
-    fill_network(network, read_checkpoint(path), source=path, arch=arch)
+    return _filled(arch, spec, read_checkpoint(path), path)
+
+
+def _filled(arch: str, spec: ImageSpec, tensors: Mapping[str, Tensor], source: Path) -> nn.Module:
+    with seeded(0, "filled"):  # the weights it is born with are thrown away, and draw on nobody's stream
+        network = build_network(arch, spec)
+    fill_network(network, tensors, source=source, arch=arch)
     return network.eval()
 
 

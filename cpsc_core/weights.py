@@ -88,13 +88,15 @@ def fill_network(network: nn.Module, tensors: Mapping[str, Tensor], *, source: P
         raise TeacherError(f"{source} is not a {arch}: {_several(missing)} is missing")
     if unknown := sorted(given - needed):
         raise TeacherError(f"{source} is not a {arch}: {_several(unknown)} has no place in it")
-    wrong = sorted(name for name in needed if tensors[name].shape != expected[name].shape)
+    wrong = sorted(
+        name for name in expected if name in tensors and tensors[name].shape != expected[name].shape
+    )
     if wrong:
         raise TeacherError(_wrong_shape(wrong, tensors, expected, f"{source} is not a {arch} for this data"))
     for name in sorted(needed):
         if not tensors[name].float().isfinite().all():
             raise TeacherError(f"{source} holds weights that are not finite, the first in {name}")
-    network.load_state_dict({name: tensors[name] if name in needed else expected[name] for name in expected})
+    network.load_state_dict({name: tensors.get(name, expected[name]) for name in expected})
 
 
 def _unpickle(content: bytes, path: Path) -> dict[str, Tensor]:
