@@ -17,6 +17,7 @@ from cpsc_core.errors import CoreError
 from cpsc_core.settings import DataSettings, TeacherTraining
 from orchestrator.errors import UnreachableError
 from orchestrator.trial.assignment import Shape
+from orchestrator.trial.gang import rest_while_waiting
 
 if TYPE_CHECKING:
     from torch import nn
@@ -72,6 +73,7 @@ class _TeacherRank:
     """The process a teacher is made in."""
 
     def __init__(self, wish: TeacherWish, shape: Shape) -> None:
+        rest_while_waiting()
         self._words = _prepare(wish, shape.cpus, "cuda" if shape.gpus else "cpu")
 
     def advance(self) -> str | TeacherCard | CoreError:
