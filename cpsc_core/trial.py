@@ -151,7 +151,7 @@ class _Writer:
             iteration=point.iteration,
         )
         self._saved = point
-        keep_newest(self._paths)
+        keep_newest(self._paths, 1 if point.epoch == self._train.epochs else 2)
 
     def _save_samples(self, epoch: int) -> None:
         images_BCHW, labels_B = self._bench.trainer.sample()
