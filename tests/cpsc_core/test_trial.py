@@ -65,7 +65,7 @@ def test_a_finished_trial_has_left_everything(settings: TrialSettings, finished:
         {"val_accuracy", "teacher_agreement", "label_fidelity", "student_lr"} <= set(line) for line in lines
     )
     assert finished.sample_epochs() == [1, 3]
-    assert finished.checkpoint_points() == [Point(2), Point(3)]
+    assert finished.checkpoint_points() == [Point(3)]
     assert load_checkpoint(finished.checkpoint(3), settings.identity())["epoch"] == 3
     assert "starting from the beginning" in finished.log.read_text()
 
