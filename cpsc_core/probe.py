@@ -32,8 +32,9 @@ STEPS = 100
 """Updates of every image."""
 RATE = 0.1
 """Learning rate of Adam, in deviations of the data."""
-BATCH_NORM_PULL = 1.0
-"""Pull of the statistics, where the class pulls with 1: far less leaves noise, far more blurs the class."""
+BATCH_NORM_PULL = 0.3
+"""Pull of the statistics, where the class pulls with 1: with less other networks see noise, with more the
+teacher itself is no longer sure of the class."""
 CONFIDENCE = 0.9
 """Probability from which on an image counts as a clear picture of its class."""
 

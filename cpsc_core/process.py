@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,11 @@ import numpy as np
 import torch
 
 import cpsc_core
+from cpsc_core.errors import SettingsError
 
-__all__ = ["describe_process", "logging_to", "using_threads", "versions"]
+__all__ = ["describe_process", "logging_to", "using_threads", "versions", "warn_of_drift"]
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -35,26 +39,29 @@ def logging_to(path: Path) -> Iterator[None]:
 
     An exception that leaves the block is logged with its trace.
     """
-    logger = logging.getLogger(cpsc_core.__name__)
+    core = logging.getLogger(cpsc_core.__name__)
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    level = core.level
+    core.addHandler(handler)
+    core.setLevel(logging.INFO)
     try:
         yield
     except Exception:
         logger.exception("the attempt failed")
         raise
     finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
+        core.removeHandler(handler)
+        core.setLevel(level)
         handler.close()
 
 
 def describe_process(device: str) -> dict[str, Any]:
-    """Node, process and device, and everything that may decide how a number is rounded."""
-    is_gpu = torch.device(device).type == "cuda"
+    """Node, process and device, and everything that may decide how a number is rounded.
+
+    Raises SettingsError if there is no such device here.
+    """
+    is_gpu = _device_type(device) == "cuda"
     return {
         "node": platform.node(),
         "pid": os.getpid(),
@@ -67,6 +74,22 @@ def describe_process(device: str) -> dict[str, Any]:
     }
 
 
+def warn_of_drift(before: Path, process: Mapping[str, Any]) -> None:
+    """Log in what a process differs from the one described in a file, where numbers may depend on it."""
+    try:
+        other = json.loads(before.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # it died before it wrote it whole
+        return
+    for key in ("threads", "device", "cpu_capability", "versions"):
+        if other.get(key) != process[key]:
+            logger.warning(
+                "%s was %s and is now %s: from here on the numbers may differ from an uninterrupted run's",
+                key,
+                other.get(key),
+                process[key],
+            )
+
+
 def versions() -> dict[str, str]:
     """Versions of what the numbers come from."""
     return {
@@ -75,3 +98,13 @@ def versions() -> dict[str, str]:
         "numpy": np.__version__,
         "cpsc_core": cpsc_core.__version__,
     }
+
+
+def _device_type(device: str) -> str:
+    try:
+        found = torch.device(device).type
+    except RuntimeError as error:
+        raise SettingsError(f"there is no device {device!r}; use cpu or cuda") from error
+    if found == "cuda" and not torch.cuda.is_available():
+        raise SettingsError(f"device {device!r} was asked for, but torch sees no GPU here; use cpu")
+    return found

@@ -25,6 +25,7 @@ from cpsc_core.attempt import (
     Point,
     append_line,
     attempts_of,
+    make_durable,
     read_lines,
     write_json,
     write_lines,
@@ -37,7 +38,7 @@ from cpsc_core.errors import AttemptError, DataError, SettingsError
 from cpsc_core.evaluate import Score, accuracy_on, agreement_on, together
 from cpsc_core.images import ImageSpec
 from cpsc_core.probe import load_probe
-from cpsc_core.process import describe_process, logging_to, using_threads
+from cpsc_core.process import describe_process, logging_to, using_threads, warn_of_drift
 from cpsc_core.samples import write_grid
 from cpsc_core.settings import TrialSettings
 from cpsc_core.tables import METHODS, lookup
@@ -78,9 +79,12 @@ def run_trial(
     began = clock()
     paths = _begin(trial_folder, attempt)
     with using_threads(threads), logging_to(paths.log):
+        process = describe_process(device)
+        write_json(paths.process, process | {"start": None})
         bench = _assemble(settings, device, should_stop, on_step)
-        start = _resume(bench.trainer, trial_folder, settings.identity(), paths)
-        write_json(paths.process, describe_process(device) | {"start": start})
+        if start := _resume(bench.trainer, trial_folder, settings.identity(), paths):
+            warn_of_drift(AttemptPaths.of(trial_folder, start["attempt"]).process, process)
+            write_json(paths.process, process | {"start": start})
         writer = _Writer(settings, paths, bench, lambda: clock() - began)
         for report in bench.trainer.fit(bench.each_epoch):
             yield writer.write(report)
@@ -165,12 +169,16 @@ class _Writer:
 def _begin(trial_folder: Path, attempt: int) -> AttemptPaths:
     paths = AttemptPaths.of(trial_folder, attempt)
     try:
-        paths.root.mkdir(parents=True, exist_ok=False)
+        paths.root.mkdir(parents=True)
     except FileExistsError as error:
         taken = ", ".join(str(each.number) for each in attempts_of(trial_folder))
         raise AttemptError(
             f"attempt {attempt} of {trial_folder} was begun before; taken are {taken}: use the next number"
         ) from error
+    for folder in (paths.checkpoints, paths.samples):
+        folder.mkdir()
+    for folder in (paths.root, paths.root.parent, trial_folder):
+        make_durable(folder)
     return paths
 
 

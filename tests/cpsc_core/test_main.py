@@ -140,8 +140,8 @@ def test_a_signal_stops_the_trial_after_a_checkpoint(
     ("fresh", "epochs", "longest"),
     [
         pytest.param(True, 5, 4, id="one fresh process after the other"),
-        pytest.param(False, 25, 8, id="copies of this process"),
-        pytest.param(True, 200, 20, id="for long", marks=pytest.mark.slow),
+        pytest.param(False, 100, 10, id="copies of this process", marks=pytest.mark.slow),
+        pytest.param(True, 100, 10, id="fresh processes for long", marks=pytest.mark.slow),
     ],
 )
 def test_a_trial_killed_at_random_moments_ends_like_one_that_was_left_alone(

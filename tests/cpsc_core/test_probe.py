@@ -145,3 +145,13 @@ def test_probe_images_of_another_shape_are_refused(tmp_path: Path) -> None:
 def test_missing_probe_images_are_named(tmp_path: Path) -> None:
     with pytest.raises(TeacherError, match=r"p\.safetensors cannot be read"):
         load_probe(tmp_path / "p.safetensors", DIGITS.spec)
+
+
+@pytest.mark.slow
+def test_the_digits_have_a_teacher_that_is_worth_distilling() -> None:
+    training = TeacherTraining(epochs=20, batch_size=64, lr=0.05, weight_decay=0.02)
+
+    *_, last = train_teacher("resnet20", DataSettings(name="digits"), training, threads=1)
+
+    assert min(last.accuracy.values()) >= 0.985
+    assert confident_share(last.network, make_probe(last.network, DIGITS.spec)) >= 0.98

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from cpsc_core.process import describe_process, logging_to, using_threads
+from cpsc_core.attempt import write_json
+from cpsc_core.errors import SettingsError
+from cpsc_core.process import describe_process, logging_to, using_threads, warn_of_drift
 
 
 def test_threads_are_as_they_were_after_the_block() -> None:
@@ -49,6 +51,35 @@ def test_nothing_stays_attached(tmp_path: Path) -> None:
         raise RuntimeError
 
     assert (core.handlers, core.level) == before
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "abacus"])
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there_is_refused(device: str) -> None:
+    with pytest.raises(SettingsError, match=f"{device}.*use cpu"):
+        describe_process(device)
+
+
+def test_a_change_that_may_change_numbers_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    now = describe_process("cpu")
+    write_json(tmp_path / "process.json", now | {"threads": 7, "pid": 1})
+
+    warn_of_drift(tmp_path / "process.json", now)
+
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"threads was 7 and is now {now['threads']}: ")
+
+
+@pytest.mark.parametrize("content", [None, "{"])
+def test_a_process_that_left_no_description_is_no_drift(
+    tmp_path: Path, content: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    if content is not None:
+        (tmp_path / "process.json").write_text(content)
+
+    warn_of_drift(tmp_path / "process.json", describe_process("cpu"))
+
+    assert not caplog.records
 
 
 def test_a_process_is_described_by_what_decides_its_numbers() -> None:
