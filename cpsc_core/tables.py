@@ -1,30 +1,38 @@
 """The names an experiment file may use, and what each one stands for.
 
 Every table maps a name to "module:attribute"; nothing is imported before it is looked up. Installed packages
-add names with entry points of the group written beside each table.
+add names with entry points of the group written beside each table. A table may also have libraries:
+LIBRARY:NAME then stands for whatever the library calls NAME, which nobody checks before it is built.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
 from cpsc_core.errors import SettingsError, UnknownNameError
 
-__all__ = ["DATA_SETS", "METHODS", "NETWORKS", "Table", "lookup", "names"]
+__all__ = ["DATA_SETS", "METHODS", "NETWORKS", "Table", "library_of", "lookup", "names"]
 
 
 class Table(Mapping[str, str]):
-    """What each name stands for, as "module:attribute": ours, then those of installed packages."""
+    """What each name stands for, as "module:attribute": ours, then those of installed packages.
 
-    def __init__(self, noun: str, *, group: str, ours: Mapping[str, str]) -> None:
+    `libraries` maps the LIBRARY of names LIBRARY:NAME to what is called with NAME; such names are in the
+    table but not listed.
+    """
+
+    def __init__(
+        self, noun: str, *, group: str, ours: Mapping[str, str], libraries: Mapping[str, str] | None = None
+    ) -> None:
         self.noun = noun
         self.group = group
         self.ours = ours
+        self.libraries = libraries or {}
 
     @cached_property
     def _entries(self) -> dict[str, str]:
@@ -38,7 +46,8 @@ class Table(Mapping[str, str]):
         return entries
 
     def __getitem__(self, name: str) -> str:
-        return self._entries[name]
+        library, inner = library_of(name)
+        return self.libraries[library] if inner and library in self.libraries else self._entries[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -65,6 +74,10 @@ NETWORKS = Table(
         "wrn40_1": "cpsc_core.networks.wide_resnet:wrn40_1",
         "wrn40_2": "cpsc_core.networks.wide_resnet:wrn40_2",
     },
+    libraries={
+        "timm": "cpsc_core.networks.library:timm_network",
+        "torchvision": "cpsc_core.networks.library:torchvision_network",
+    },
 )
 
 DATA_SETS = Table(
@@ -82,9 +95,15 @@ METHODS = Table(
 )
 
 
-def names(table: Mapping[str, str]) -> list[str]:
-    """All names of a table, sorted, those of installed packages included."""
-    return sorted(table)
+def names(table: Table) -> list[str]:
+    """All names of a table, sorted, those of installed packages included; then a form for each library."""
+    return [*sorted(table), *(f"{library}:NAME" for library in sorted(table.libraries))]
+
+
+def library_of(name: str) -> tuple[str, str]:
+    """LIBRARY and NAME of a name LIBRARY:NAME; NAME is empty for any other."""
+    library, _, inner = name.partition(":")
+    return library, inner
 
 
 def lookup(table: Table, name: str) -> Any:
@@ -96,4 +115,6 @@ def lookup(table: Table, name: str) -> Any:
             f"no {table.noun} is called {name!r}; there are {', '.join(names(table))}{hint}"
         )
     module, _, attribute = table[name].partition(":")
-    return getattr(import_module(module), attribute)
+    found = getattr(import_module(module), attribute)
+    library, inner = library_of(name)
+    return partial(found, inner) if inner and library in table.libraries else found

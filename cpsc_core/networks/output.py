@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from cpsc_core.errors import SettingsError
 
-__all__ = ["Network", "Output"]
+__all__ = ["Network", "Output", "check_size"]
 
 SMALLEST_SIZE = 16
 
@@ -30,8 +30,13 @@ class Network(nn.Module):
 
     def __init__(self, *, feature_dim: int, size: int) -> None:
         super().__init__()
-        if size < SMALLEST_SIZE:
-            raise SettingsError(
-                f"{type(self).__name__} needs images of at least {SMALLEST_SIZE} pixels, but they have {size}"
-            )
+        check_size(type(self).__name__, size)
         self.feature_dim = feature_dim
+
+
+def check_size(arch: str, size: int) -> None:
+    """Raise SettingsError if images are smaller than any network here can take."""
+    if size < SMALLEST_SIZE:
+        raise SettingsError(
+            f"{arch} needs images of at least {SMALLEST_SIZE} pixels, but they have {size}; enlarge them"
+        )

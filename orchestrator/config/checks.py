@@ -7,6 +7,8 @@ from operator import attrgetter
 
 from cpsc_core import tables
 from cpsc_core.distill.presets import PRESETS
+from cpsc_core.errors import CoreError
+from cpsc_core.networks.offered import check_offered
 from orchestrator.config.chosen import NoPruner
 from orchestrator.config.document import Node, Problem, shown
 from orchestrator.config.environment import holds_credentials
@@ -46,6 +48,23 @@ def _is_in_table(path: str, noun: str, known: Mapping[str, object]) -> Check:
         name = attrgetter(path)(config)
         if name not in known:
             yield Problem(tuple(path.split(".")), unknown(f"{noun} {shown(name)}", name, known))
+
+    return check
+
+
+def _is_network(path: str) -> Check:
+    keys = tuple(path.split("."))
+
+    def check(config: SweepConfig, _: Node) -> Iterator[Problem]:
+        arch = attrgetter(path)(config)
+        library, name = tables.library_of(arch)
+        if arch not in tables.NETWORKS:
+            yield Problem(keys, unknown(f"network {shown(arch)}", arch, tables.names(tables.NETWORKS)))
+        elif name and library in tables.NETWORKS.libraries:
+            try:
+                check_offered(library, name)
+            except CoreError as error:
+                yield Problem(keys, str(error))
 
     return check
 
@@ -121,8 +140,8 @@ CHECKS: tuple[tuple[tuple[str, ...], Check], ...] = (
     (("name",), _name_is_free),
     (("data.name",), _is_in_table("data.name", "data set", tables.DATA_SETS)),
     (("data.name",), _generator_can_draw),
-    (("teacher.arch",), _is_in_table("teacher.arch", "network", tables.NETWORKS)),
-    (("student.arch",), _is_in_table("student.arch", "network", tables.NETWORKS)),
+    (("teacher.arch",), _is_network("teacher.arch")),
+    (("student.arch",), _is_network("student.arch")),
     (("train.method",), _is_in_table("train.method", "method", tables.METHODS)),
     (("train.preset",), _is_in_table("train.preset", "preset", PRESETS)),
     (("search",), search_fits_train),

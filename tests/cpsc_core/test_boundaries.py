@@ -10,6 +10,7 @@ TORCH_FREE = [
     "cpsc_core.data.labelled",
     "cpsc_core.distill.presets",
     "cpsc_core.images",
+    "cpsc_core.networks.offered",
     "cpsc_core.seeds",
     "cpsc_core.settings",
     "cpsc_core.tables",

@@ -1,6 +1,8 @@
+import io
 import itertools
 import json
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from cpsc_core.card import TeacherFolder, read_card, teacher_key
 from cpsc_core.data.digits import DIGITS
 from cpsc_core.data.labelled import LabelledImages
 from cpsc_core.errors import DivergedError, TeacherError
+from cpsc_core.images import ImageSpec
 from cpsc_core.process import using_threads
 from cpsc_core.settings import DataSettings, TeacherTraining
 from cpsc_core.teacher import (
@@ -32,6 +35,9 @@ from cpsc_core.weights import build_network
 
 DATA = DataSettings(name="digits")
 SHORT = TeacherTraining(epochs=2, batch_size=64)
+COLOUR = ImageSpec(num_classes=10, channels=3, size=32, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+PUBLIC_RESNET20 = "CPSC_PUBLIC_RESNET20"
+"""Names the file resnet20-12fca82f.th of the collection pytorch_resnet_cifar10, where it is at hand."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -250,3 +256,38 @@ def test_a_given_file_of_another_network_is_refused(tmp_path: Path) -> None:
         TeacherError, match=r"t\.pt is not a resnet8: layer1\.1\.bn1\.bias .* has no place in it"
     ):
         import_checkpoint(tmp_path / "t.pt", "resnet8", DIGITS.spec)
+
+
+def old_gpu_checkpoint(path: Path) -> dict[str, Tensor]:
+    """A file as the public CIFAR ResNets come in: saved on a GPU, in the format before zip archives, by a
+    network inside DataParallel, with figures beside it; what its state dict holds.
+    """
+    state = build_network("resnet20", COLOUR).state_dict()
+    content = {"state_dict": {f"module.{name}": tensor for name, tensor in state.items()}, "best_prec1": 91.7}
+    buffer = io.BytesIO()
+    torch.save(content, buffer, _use_new_zipfile_serialization=False)
+    on_cpu, on_gpu = b"X\x03\x00\x00\x00cpu", b"X\x06\x00\x00\x00cuda:0"
+    assert on_cpu in buffer.getvalue()
+    path.write_bytes(buffer.getvalue().replace(on_cpu, on_gpu))
+    return state
+
+
+def test_the_form_of_the_public_cifar_checkpoints_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "resnet20.th"
+    state = old_gpu_checkpoint(path)
+
+    teacher = import_checkpoint(path, "resnet20", COLOUR)
+
+    assert all(torch.equal(tensor, state[name]) for name, tensor in teacher.state_dict().items())
+    assert not teacher.training
+
+
+@pytest.mark.skipif(PUBLIC_RESNET20 not in os.environ, reason=f"{PUBLIC_RESNET20} names no file")
+def test_the_public_cifar_resnet20_is_read() -> None:
+    path = Path(os.environ[PUBLIC_RESNET20])
+    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+
+    teacher = import_checkpoint(path, "resnet20", COLOUR)
+
+    assert all(torch.equal(teacher.state_dict()[name.removeprefix("module.")], state[name]) for name in state)
+    assert teacher(torch.zeros(1, 3, 32, 32)).logits_BC.softmax(1).max() > 0.5

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from cpsc_core import tables
+from cpsc_core.networks import offered
 from orchestrator.config import Experiment, parse_experiment
 from orchestrator.config.checks import CHECKS
 from orchestrator.config.schema import SweepConfig
@@ -34,6 +35,29 @@ def test_two_packages_that_offer_one_name_are_reported_as_a_problem_not_a_trace(
     monkeypatch.setattr(tables, "lookup", clash)
 
     assert refusal() == ["x.yaml:1: data set 'digits' is offered twice"]
+
+
+@pytest.mark.parametrize("field", ["teacher", "student"])
+def test_a_network_that_a_library_lacks_is_refused_with_the_nearest(
+    refusal: Callable[..., list[str]], load: Callable[..., Experiment], field: str
+) -> None:
+    load(overrides=[f"{field}.arch=torchvision:resnet18"])
+
+    [line] = refusal(overrides=[f"{field}.arch=torchvision:resnet19"])
+
+    assert "torchvision offers no classifier called 'resnet19'; nearest of its" in line
+    assert "resnet18" in line
+
+
+def test_a_library_that_is_not_installed_is_named_with_how_to_install_it(
+    refusal: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offered, "find_spec", lambda library: None)
+    offered.offered_names.cache_clear()
+
+    [line] = refusal(overrides=["student.arch=timm:resnet18"])
+
+    assert 'need timm, which is not installed; pip install "cpsc-orchestrate[timm]"' in line
 
 
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])

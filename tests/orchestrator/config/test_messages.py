@@ -26,7 +26,7 @@ def test_a_refusal_reads_as_agreed(
     names = {
         "<data sets>": ", ".join(sorted(tables.DATA_SETS)),
         "<folder>": str(tmp_path),
-        "<networks>": ", ".join(sorted(tables.NETWORKS)),
+        "<networks>": ", ".join(sorted(tables.names(tables.NETWORKS))),
     }
     for mark, meaning in names.items():
         said = said.replace(mark, meaning)
