@@ -3,11 +3,23 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from cpsc_core import evaluate as module
 from cpsc_core.data.labelled import LabelledImages
-from cpsc_core.evaluate import accuracy, accuracy_on, agreement_on, evaluating, predictions, together
+from cpsc_core.evaluate import (
+    Tally,
+    accuracy,
+    accuracy_by_class,
+    accuracy_on,
+    agreement_on,
+    evaluating,
+    predictions,
+    tally,
+    together,
+)
 
 
 class Linear(nn.Module):
@@ -118,3 +130,85 @@ def test_every_batch_is_a_sign_of_life(images: LabelledImages, monkeypatch: pyte
     accuracy(Linear(0), images, lambda: signs.append(1))
 
     assert len(signs) == 3
+
+
+class Lookup(nn.Module):
+    """Gives every image the logits that it consists of."""
+
+    def forward(self, x_BCHW: Tensor) -> SimpleNamespace:
+        return SimpleNamespace(logits_BC=x_BCHW.flatten(1))
+
+
+def as_images(logits: list[list[float]], labels: list[int]) -> LabelledImages:
+    return LabelledImages(torch.tensor(logits).view(len(logits), -1, 1, 1), torch.tensor(labels))
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> tuple[list[list[float]], list[int]]:
+    """Logits with many ties, and labels."""
+    classes, count = draw(st.integers(2, 12)), draw(st.integers(1, 20))
+    logit = st.integers(-2, 2).map(float)
+    rows = st.lists(logit, min_size=classes, max_size=classes)
+    return (
+        draw(st.lists(rows, min_size=count, max_size=count)),
+        draw(st.lists(st.integers(0, classes - 1), min_size=count, max_size=count)),
+    )
+
+
+@given(case=answers(), batch_size=st.integers(1, 7))
+def test_answers_are_counted_as_if_every_image_were_sorted_by_hand(
+    case: tuple[list[list[float]], list[int]], batch_size: int
+) -> None:
+    logits, labels = case
+    best = [sorted(range(len(row)), key=lambda label, row=row: -row[label]) for row in logits]  # type: ignore[misc]
+    first = [label == order[0] for label, order in zip(labels, best, strict=True)]
+    nearly = [label in order[:5] for label, order in zip(labels, best, strict=True)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "BATCH_SIZE", batch_size)
+        counted = tally(Lookup(), as_images(logits, labels))
+
+    assert counted.accuracy == sum(first) / len(labels)
+    assert counted.top5 == (sum(nearly) / len(labels) if len(logits[0]) > 5 else None)
+    for label in range(len(logits[0])):
+        column = [hit for hit, each in zip(first, labels, strict=True) if each == label]
+        assert counted.counts_3C[:2, label].tolist() == [len(column), sum(column)]
+
+
+@given(case=answers(), share=st.floats(0, 1))
+def test_answers_on_parts_add_up_exactly(case: tuple[list[list[float]], list[int]], share: float) -> None:
+    logits, labels = case
+    cut = round(share * len(labels))
+    none = Tally(torch.zeros(3, len(logits[0]), dtype=torch.int64))
+
+    parts = [
+        tally(Lookup(), as_images(logits[rows], labels[rows])) if labels[rows] else none
+        for rows in (slice(cut), slice(cut, None))
+    ]
+
+    whole = tally(Lookup(), as_images(logits, labels))
+    assert torch.equal((parts[0] + parts[1]).counts_3C, whole.counts_3C)
+
+
+@pytest.mark.parametrize("broken", [[float("nan")] * 6, [float("nan")] + [0.0] * 5])
+def test_a_network_that_gives_no_numbers_is_never_right(broken: list[float]) -> None:
+    counted = tally(Lookup(), as_images([broken], [0]))
+
+    assert (counted.accuracy, counted.top5) == (0.0, 0.0)
+
+
+def test_five_of_more_than_five_classes_are_a_score() -> None:
+    images = as_images([[6.0, 5.0, 4.0, 3.0, 2.0, 1.0]] * 3, [0, 4, 5])
+
+    assert accuracy_on("val", images)(Lookup()) == {"val_accuracy": 1 / 3, "val_top5": 2 / 3}
+
+
+def test_every_class_has_an_accuracy_of_its_own() -> None:
+    images = as_images([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], [0, 1, 1])
+
+    content = accuracy_by_class(Lookup(), {"val": images}, ["ant", "bee", "cat"])
+
+    assert content == {
+        "classes": ["ant", "bee", "cat"],
+        "val": {"images": [1, 2, 0], "right": [1, 1, 0], "accuracy": [1.0, 0.5, None]},
+    }
