@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ __all__ = ["Cluster", "Node", "open_cluster", "remove_scratch"]
 # What Ray, Tune and their libraries would otherwise print, start or write on their own account.
 _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_BACKEND_LOG_LEVEL": "error",
     "RAY_DEDUP_LOGS": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -29,6 +31,7 @@ _QUIET = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
+_KNOCK_SECONDS = 5.0
 _OBJECT_STORE_BYTES = 128 * 1024 * 1024
 
 
@@ -88,6 +91,8 @@ def open_cluster(address: str | None, scratch: Path) -> Iterator[Cluster]:
     os.environ.update(_QUIET)
     if address is None:
         _make_token(scratch)
+    else:
+        _knock(address)
     import ray
 
     for name in ("ray", "ray.tune", "ray.train", "ray.air", "ray.data"):
@@ -148,6 +153,17 @@ def _look(ray: Any) -> Cluster:
             for node in alive
         )
     )
+
+
+def _knock(address: str) -> None:
+    """Raise UnreachableError unless something answers at an address: Ray itself would try for ten minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        raise UsageError(f"--address must be HOST:PORT of a Ray head, but is {address!r}")
+    try:
+        socket.create_connection((host, int(port)), timeout=_KNOCK_SECONDS).close()
+    except OSError as error:
+        raise UnreachableError(_unreachable(address, error)) from error
 
 
 def _unreachable(address: str | None, error: Exception) -> str:
