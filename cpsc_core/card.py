@@ -20,8 +20,8 @@ from cpsc_core.settings import TeacherSettings, TeacherTraining
 
 __all__ = ["TeacherCard", "TeacherFolder", "read_card", "teacher_key", "write_card"]
 
-_KEPT_AS = 1
-"""Raised when what is kept for the same teacher changes, its probe images for example."""
+_KEPT_AS = 2
+"""Raised when what is kept for the same teacher changes: its probe images, or what its card says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,10 @@ class TeacherCard:
     """Name of the data set."""
     data_fingerprint: str
     """Digest of the data set's content and splits."""
+    mean: tuple[float, ...]
+    """Per-channel mean that was subtracted from the images it was trained or checked on."""
+    std: tuple[float, ...]
+    """Per-channel deviation they were divided by."""
     training: dict[str, Any] | None
     """How it was trained; null if its weights were given."""
     probe_share: float
@@ -83,6 +87,8 @@ class TeacherCard:
             sha256=self.sha256,
             accuracy=self.accuracy,
             probe=str(files.probe),
+            mean=self.mean,
+            std=self.std,
         )
 
 
@@ -107,10 +113,11 @@ def read_card(folder: Path) -> TeacherCard | None:
     """The card of a kept teacher, or None if the folder is not whole; TeacherError if it is damaged."""
     path = TeacherFolder(folder).card
     try:
-        return TeacherCard(**json.loads(path.read_text(encoding="utf-8")))
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        return TeacherCard(**raw | {name: tuple(raw[name]) for name in ("mean", "std")})
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise TeacherError(f"{path} is damaged ({error}); remove {folder} to have it made again") from error
 
 

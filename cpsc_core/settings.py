@@ -154,6 +154,10 @@ class TeacherSettings:
     """Its own top-1 accuracy on the validation split, 0 to 1; null if nobody knows."""
     probe: str | None = None
     """Safetensors file with synthetic probe images, on which agreement is measured; null: not measured."""
+    mean: tuple[float, ...] | None = None
+    """Per-channel mean that was subtracted from the images it was trained on; null: nobody knows."""
+    std: tuple[float, ...] | None = None
+    """Per-channel deviation they were divided by; null: nobody knows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,11 +217,12 @@ class TrialSettings:
         """The trial's name: equal exactly when the settings must give the same student.
 
         The full resolved settings are hashed, so a changed default is a changed trial. Paths are left out:
-        the teacher and the data are known by digest, wherever they lie.
+        the teacher and the data are known by digest, wherever they lie. So is what is only known of the
+        teacher: its accuracy, and its normalisation, which must be that of the data.
         """
         meaning = self.to_dict()
         meaning["data"].pop("root")
-        for place in ("weights", "probe", "accuracy"):
+        for place in ("weights", "probe", "accuracy", "mean", "std"):
             meaning["teacher"].pop(place)
         canonical = json.dumps(meaning, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]

@@ -132,6 +132,8 @@ def keep_teacher(
         test_accuracy=accuracy["test"],
         data=data.name,
         data_fingerprint=fingerprint,
+        mean=placed.spec.mean,
+        std=placed.spec.std,
         training=dataclasses.asdict(origin) if isinstance(origin, TeacherTraining) else None,
         probe_share=confident_share(network, probe),
         versions=versions(),
@@ -143,8 +145,10 @@ def keep_teacher(
 def load_teacher(settings: TeacherSettings, spec: ImageSpec) -> nn.Module:
     """The teacher of a trial on the CPU: frozen, in evaluation mode.
 
-    Raises TeacherError if the file is missing, has another digest or holds another network.
+    Raises TeacherError if the file is missing, has another digest or holds another network, or if the teacher
+    was trained on images normalised in another way.
     """
+    _check_normalisation(settings, spec)
     path = Path(settings.weights)
     content = read_file(path)
     digest = hashlib.sha256(content).hexdigest()
@@ -169,6 +173,21 @@ def _filled(arch: str, spec: ImageSpec, tensors: Mapping[str, Tensor], source: P
         network = build_network(arch, spec)
     fill_network(network, tensors, source=source, arch=arch)
     return network.eval()
+
+
+def _check_normalisation(settings: TeacherSettings, spec: ImageSpec) -> None:
+    known = {"mean": (settings.mean, spec.mean), "deviation": (settings.std, spec.std)}
+    for name, (trained, given) in known.items():
+        if trained is not None and trained != given:
+            raise TeacherError(
+                f"the teacher {settings.weights} was trained on images normalised with {name} "
+                f"{_listed(trained)}, but those of the data set are normalised with {_listed(given)}; give "
+                "the data set the teacher's normalisation, or train a teacher on the data set as it is"
+            )
+
+
+def _listed(numbers: tuple[float, ...]) -> str:
+    return ", ".join(map(str, numbers))
 
 
 @dataclass(frozen=True, slots=True)

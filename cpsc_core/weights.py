@@ -131,7 +131,10 @@ def _wrong_shape(
     classes = {(found[0], right[0]) for found, right in shapes if found[:1] and found[1:] == right[1:]}
     if len(classes) == 1 and all(found[1:] == right[1:] for found, right in shapes):
         found, right = classes.pop()
-        message += f" (a classifier of {found} classes, where the data has {right})"
+        message += (
+            f" (a classifier of {found} classes, where the data has {right}); name the data set it was "
+            f"trained on, or a teacher for {right} classes"
+        )
     return message
 
 

@@ -74,9 +74,12 @@ def _generator_can_draw(config: SweepConfig, _: Node) -> Iterator[Problem]:
     if name not in tables.DATA_SETS:
         return
     size = tables.lookup(tables.DATA_SETS, name).spec.size
-    if size % _GENERATOR_DOUBLES_TWICE:
+    if rest := size % _GENERATOR_DOUBLES_TWICE:
+        smaller = size - rest
         yield Problem(
-            ("data", "name"), f"its images are {size} pixels wide, but the generator draws multiples of 4"
+            ("data", "name"),
+            f"its images are {size} pixels wide, but the generator draws multiples of 4; resize them to "
+            f"{smaller} or {smaller + _GENERATOR_DOUBLES_TWICE}",
         )
 
 

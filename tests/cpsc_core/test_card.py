@@ -17,6 +17,8 @@ CARD = TeacherCard(
     test_accuracy=0.98,
     data="digits",
     data_fingerprint="f",
+    mean=(0.3, 0.4, 0.5),
+    std=(0.1, 0.2, 0.3),
     training={"epochs": 3},
     probe_share=1.0,
     versions={"torch": "2"},
@@ -47,6 +49,7 @@ def test_a_card_tells_a_trial_all_it_must_know(tmp_path: Path) -> None:
     settings = CARD.settings(tmp_path)
 
     assert (settings.arch, settings.sha256, settings.accuracy) == ("resnet20", "s", 0.99)
+    assert (settings.mean, settings.std) == ((0.3, 0.4, 0.5), (0.1, 0.2, 0.3))
     assert settings.weights == str(tmp_path / "teacher.safetensors")
     assert settings.probe == str(tmp_path / "probe.safetensors")
 

@@ -25,7 +25,14 @@ from cpsc_core.settings import (
 )
 
 LIMITED = [LossSettings, GeneratorSettings, StudentSettings, TrainSettings, TeacherTraining]
-NOT_IN_IDENTITY = {"data.root", "teacher.weights", "teacher.probe", "teacher.accuracy"}
+NOT_IN_IDENTITY = {
+    "data.root",
+    "teacher.weights",
+    "teacher.probe",
+    "teacher.accuracy",
+    "teacher.mean",
+    "teacher.std",
+}
 
 
 def number_fields() -> list[tuple[type[Any], str, Any]]:
@@ -42,7 +49,13 @@ def trial(**train: Any) -> TrialSettings:
         data=DataSettings(name="digits", root="/data"),
         data_fingerprint="f",
         teacher=TeacherSettings(
-            arch="resnet20", weights="/t.safetensors", sha256="s", accuracy=0.9, probe="/p.safetensors"
+            arch="resnet20",
+            weights="/t.safetensors",
+            sha256="s",
+            accuracy=0.9,
+            probe="/p.safetensors",
+            mean=(0.5,),
+            std=(0.5,),
         ),
         student_arch="resnet8",
         train=TrainSettings(**train),

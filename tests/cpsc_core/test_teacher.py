@@ -187,6 +187,7 @@ def test_the_card_says_what_the_teacher_is(tmp_path: Path, reports: list[Teacher
     assert raw["arch"] == "resnet8"
     assert (raw["accuracy"], raw["test_accuracy"]) == tuple(reports[-1].accuracy.values())
     assert raw["key"] == teacher_key("resnet8", DIGITS.fingerprint(), SHORT)
+    assert (tuple(raw["mean"]), tuple(raw["std"])) == (DIGITS.spec.mean, DIGITS.spec.std)
     assert raw["training"]["epochs"] == 2
     assert raw["versions"]["torch"] == torch.__version__
 
@@ -245,8 +246,32 @@ def test_a_missing_weights_file_is_named(tmp_path: Path, reports: list[TeacherRe
 def test_a_teacher_for_other_classes_is_refused(tmp_path: Path, reports: list[TeacherReport]) -> None:
     settings = keep(tmp_path, reports[-1]).settings(tmp_path)
 
-    with pytest.raises(TeacherError, match="a classifier of 10 classes, where the data has 7"):
+    complaint = (
+        r"a classifier of 10 classes, where the data has 7\); name the data set it was trained on, or a"
+    )
+    with pytest.raises(TeacherError, match=complaint):
         load_teacher(settings, replace(DIGITS.spec, num_classes=7))
+
+
+@pytest.mark.parametrize(("field", "word"), [("mean", "mean"), ("std", "deviation")])
+def test_a_teacher_for_images_normalised_in_another_way_is_refused(
+    tmp_path: Path, reports: list[TeacherReport], field: str, word: str
+) -> None:
+    settings = keep(tmp_path, reports[-1]).settings(tmp_path)
+    own = getattr(DIGITS.spec, field)[0]
+    complaint = (
+        rf"teacher\.safetensors was trained on images normalised with {word} {own}, but those of the data "
+        r"set are normalised with 0\.25; give the data set the teacher's normalisation, or train a teacher"
+    )
+
+    with pytest.raises(TeacherError, match=complaint):
+        load_teacher(settings, replace(DIGITS.spec, **{field: (0.25,)}))
+
+
+def test_a_teacher_of_unknown_normalisation_is_taken(tmp_path: Path, reports: list[TeacherReport]) -> None:
+    settings = replace(keep(tmp_path, reports[-1]).settings(tmp_path), mean=None, std=None)
+
+    assert load_teacher(settings, replace(DIGITS.spec, mean=(0.25,)))
 
 
 def test_a_given_file_of_another_network_is_refused(tmp_path: Path) -> None:

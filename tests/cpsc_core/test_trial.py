@@ -354,6 +354,7 @@ def test_how_often_checkpoints_are_made_changes_no_number(
         ("data.name", "digit", UnknownNameError, "digits"),
         ("student_arch", "resnt8", UnknownNameError, "resnet8"),
         ("teacher.sha256", "0" * 64, TeacherError, "is not the teacher the trial was made for"),
+        ("teacher.mean", (0.1,), TeacherError, "trained on images normalised with mean 0.1, but those of"),
         ("teacher.probe", "/nowhere/probe", TeacherError, "/nowhere/probe cannot be read"),
     ],
 )

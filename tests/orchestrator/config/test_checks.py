@@ -22,7 +22,8 @@ def test_images_that_the_generator_cannot_draw_are_refused(
     [line] = refusal()
 
     assert line == (
-        "x.yaml:2: data.name: its images are 30 pixels wide, but the generator draws multiples of 4"
+        "x.yaml:2: data.name: its images are 30 pixels wide, but the generator draws multiples of 4; "
+        "resize them to 28 or 32"
     )
 
 
