@@ -1,9 +1,13 @@
-"""Run one trial on this machine: python -m cpsc_core config.json"""
+"""Run one trial on this machine: python -m cpsc_core config.json
+
+On several ranks: torchrun --nproc-per-node 2 -m cpsc_core config.json
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -46,45 +50,72 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         settings = _read_settings(options.config)
-        folder = options.folder or Path(settings.identity())
         with _StopRequest() as stop:
-            finished = _run(settings, folder, options, stop)
+            return _run(settings, options, stop)
     except CoreError as error:
         sys.stderr.write(f"error: {error}\n")
         return USAGE_ERROR
-    sys.stdout.write(f"{'finished' if finished else 'stopped'}: {folder}\n")
-    return 0 if finished else 128 + stop.number
 
 
-def _run(settings: TrialSettings, folder: Path, options: argparse.Namespace, stop: _StopRequest) -> bool:
-    """Make the next attempt; whether the trial has finished."""
-    from cpsc_core.trial import run_trial  # imports torch: --help and a wrong file need not wait for it
+def _run(settings: TrialSettings, options: argparse.Namespace, stop: _StopRequest) -> int:
+    """Make the next attempt; the exit code."""
+    from cpsc_core.rank import Rank  # imports torch: --help and a wrong file need not wait for it
+    from cpsc_core.trial import run_trial
 
-    attempts = attempts_of(folder)
-    lines = run_trial(
-        settings,
-        folder,
-        attempts[-1].number + 1 if attempts else 1,
-        threads=options.threads,
-        device=options.device,
-        should_stop=stop,
-    )
+    folder: Path = options.folder or Path(settings.identity())
+    rank = Rank.from_environment(os.environ, timeout_seconds=options.timeout)
+    say = _print if rank.is_first else lambda _: None
     finished = False
-    for line in lines:
-        finished = bool(line.get("final"))
-        sys.stdout.write(_describe(line, settings.train.epochs) + "\n")
-        sys.stdout.flush()
-    return finished
+    try:
+        lines = run_trial(
+            settings,
+            folder,
+            rank.ask(lambda: _next_attempt(folder)),
+            threads=options.threads,
+            device=options.device or rank.device,
+            rank=rank,
+            should_stop=stop,
+        )
+        for line in lines:
+            finished = bool(line.get("final"))
+            say(_describe(line, settings.train.epochs))
+    finally:
+        rank.leave()
+    say(f"{'finished' if finished else 'stopped'}: {folder}")
+    # a rank that stopped because another one was asked to has no signal of its own
+    return 0 if finished else 128 + (stop.number or signal.SIGTERM)
+
+
+def _next_attempt(folder: Path) -> int:
+    attempts = attempts_of(folder)
+    return attempts[-1].number + 1 if attempts else 1
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m cpsc_core", description="Run one trial on this machine, or go on with it."
+        prog="python -m cpsc_core",
+        description="Run one trial on this machine, or go on with it. "
+        "On several ranks: torchrun --nproc-per-node N -m cpsc_core config.json",
     )
     parser.add_argument("config", type=Path, help="JSON file with the trial's settings, or a trial.json")
     parser.add_argument("--folder", type=Path, help="the trial's folder (default: its hash, here)")
     parser.add_argument("--threads", type=int, default=1, help="threads to compute with (default: 1)")
-    parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
+    parser.add_argument(
+        "--device", help="torch device (default: cpu; under torchrun a GPU for each rank, if there are any)"
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=1800.0,
+        metavar="SECONDS",
+        help="under torchrun, silence after which a rank counts as dead; longer than the scoring of an epoch "
+        "(default: 1800)",
+    )
     return parser
 
 

@@ -79,8 +79,13 @@ def _time(
 ) -> tuple[Any, float]:
     """A trainer after a few iterations, and the mean time of each; the first, which warms up, is left out."""
     ends: list[float] = []
+    started = False
 
     def has_enough() -> bool:
+        nonlocal started
+        if started:
+            ends.append(time.perf_counter())
+        started = True
         late = len(ends) >= _ITERATIONS_AT_LEAST and ends[-1] - ends[0] > seconds
         return late or len(ends) >= _ITERATIONS_AT_MOST
 
@@ -89,7 +94,6 @@ def _time(
         **networks,
         image=image,
         should_stop=has_enough,
-        on_step=lambda: ends.append(time.perf_counter()),
     )
     for _ in trainer.fit(lambda _student: {}):
         raise AssertionError("the epoch is longer than what is timed")

@@ -16,6 +16,7 @@ import torch
 
 import cpsc_core
 from cpsc_core.errors import SettingsError
+from cpsc_core.rank import ALONE, Rank
 
 __all__ = ["describe_process", "logging_to", "using_threads", "versions", "warn_of_drift"]
 
@@ -34,15 +35,16 @@ def using_threads(count: int) -> Iterator[None]:
 
 
 @contextmanager
-def logging_to(path: Path) -> Iterator[None]:
-    """Add what the core logs inside the block to a file.
+def logging_to(path: Path, level: int = logging.INFO) -> Iterator[None]:
+    """Add what the core logs inside the block, from a level on, to a file.
 
     An exception that leaves the block is logged with its trace.
     """
     core = logging.getLogger(cpsc_core.__name__)
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    level = core.level
+    handler.setLevel(level)
+    level_before = core.level
     core.addHandler(handler)
     core.setLevel(logging.INFO)
     try:
@@ -52,20 +54,22 @@ def logging_to(path: Path) -> Iterator[None]:
         raise
     finally:
         core.removeHandler(handler)
-        core.setLevel(level)
+        core.setLevel(level_before)
         handler.close()
 
 
-def describe_process(device: str) -> dict[str, Any]:
+def describe_process(device: str, rank: Rank = ALONE) -> dict[str, Any]:
     """Node, process and device, and everything that may decide how a number is rounded.
 
+    `pids` are the processes of all ranks, in their order; all of them have to ask.
     Raises SettingsError if there is no such device here.
     """
     is_gpu = _device_type(device) == "cuda"
     return {
         "node": platform.node(),
         "pid": os.getpid(),
-        "ranks": 1,
+        "ranks": rank.world_size,
+        "pids": rank.gather(torch.tensor([os.getpid()])).flatten().tolist(),
         "threads": torch.get_num_threads(),
         "device": device,
         "device_name": torch.cuda.get_device_name(device) if is_gpu else platform.machine(),
@@ -80,7 +84,7 @@ def warn_of_drift(before: Path, process: Mapping[str, Any]) -> None:
         other = json.loads(before.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # it died before it wrote it whole
         return
-    for key in ("threads", "device", "cpu_capability", "versions"):
+    for key in ("ranks", "threads", "device", "cpu_capability", "versions"):
         if other.get(key) != process[key]:
             logger.warning(
                 "%s was %s and is now %s: from here on the numbers may differ from an uninterrupted run's",

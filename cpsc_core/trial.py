@@ -8,6 +8,8 @@ What an epoch leaves is written in an order that makes a crash between any two w
    between the two costs a repetition of the epoch, which gives the same line again, since every draw is a
    function of the epoch.
 
+The first rank alone writes and scores; the others go on when it has.
+
 No training image can be reached from here: only held-out splits are loaded, to be looked at by scores.
 """
 
@@ -17,6 +19,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +37,12 @@ from cpsc_core.checkpoint import Checkpoint, keep_newest, save_checkpoint, valid
 from cpsc_core.data.labelled import PlacedData
 from cpsc_core.distill.draws import seeded
 from cpsc_core.distill.trainer import EpochReport, Trainer
-from cpsc_core.errors import AttemptError, DataError, SettingsError
+from cpsc_core.errors import AttemptError, DataError, RankError, SettingsError
 from cpsc_core.evaluate import Score, accuracy_on, agreement_on, together
 from cpsc_core.images import ImageSpec
 from cpsc_core.probe import load_probe
 from cpsc_core.process import describe_process, logging_to, using_threads, warn_of_drift
+from cpsc_core.rank import ALONE, Rank
 from cpsc_core.samples import write_grid
 from cpsc_core.settings import TrialSettings
 from cpsc_core.tables import METHODS, lookup
@@ -59,6 +63,7 @@ def run_trial(
     *,
     threads: int,
     device: str = "cpu",
+    rank: Rank = ALONE,
     should_stop: Callable[[], bool] = lambda: False,
     on_step: Callable[[], None] = lambda: None,
     clock: Callable[[], float] = time.perf_counter,
@@ -68,27 +73,29 @@ def run_trial(
     Lines of epochs before that checkpoint are copied, not yielded. A trial that has finished yields its final
     line and trains nothing. When `should_stop` says so, the iterator saves a checkpoint after the
     iteration it is in and ends without a final line. On a CPU the lines (but for `seconds`) and the weights
-    depend on the settings and `threads` alone, however often the trial was interrupted.
+    depend on the settings, `threads` and the number of ranks alone, however often the trial was interrupted.
+    Each of several ranks runs this for itself, and each yields every line.
 
     Raises AttemptError if the attempt was begun before, DataError, TeacherError or SettingsError if the trial
-    cannot be run here, DivergedError if it failed, OSError if the disk is full.
+    cannot be run here, DivergedError if it failed, RankError if another rank did, OSError if a disk is full.
     """
-    if line := finished_line(trial_folder):
+    if line := rank.ask(lambda: finished_line(trial_folder)):
         yield line
         return
     began = clock()
-    paths = _begin(trial_folder, attempt)
-    with using_threads(threads), logging_to(paths.log):
-        process = describe_process(device)
-        write_json(paths.process, process | {"start": None})
-        bench = _assemble(settings, device, should_stop, on_step)
+    paths = AttemptPaths.of(trial_folder, attempt)
+    rank.ask(lambda: _begin(trial_folder, paths))
+    with using_threads(threads), logging_to(paths.log, logging.INFO if rank.is_first else logging.ERROR):
+        process = describe_process(device, rank)
+        rank.ask(lambda: write_json(paths.process, process | {"start": None}))
+        bench = _assemble(settings, device, rank, should_stop, on_step)
         if start := _resume(bench.trainer, trial_folder, settings.identity(), paths):
             warn_of_drift(AttemptPaths.of(trial_folder, start["attempt"]).process, process)
-            write_json(paths.process, process | {"start": start})
+            rank.ask(lambda: write_json(paths.process, process | {"start": start}))
         writer = _Writer(settings, paths, bench, lambda: clock() - began)
         for report in bench.trainer.fit(bench.each_epoch):
-            yield writer.write(report)
-        writer.save_if_unsaved()
+            yield rank.ask(partial(writer.write, report))
+        rank.ask(writer.save_if_unsaved)
 
 
 def finished_line(trial_folder: Path) -> Line | None:
@@ -166,27 +173,30 @@ class _Writer:
         save_tensors(self._paths.generator, self._bench.trainer.generator.state_dict())
 
 
-def _begin(trial_folder: Path, attempt: int) -> AttemptPaths:
-    paths = AttemptPaths.of(trial_folder, attempt)
+def _begin(trial_folder: Path, paths: AttemptPaths) -> None:
     try:
         paths.root.mkdir(parents=True)
     except FileExistsError as error:
         taken = ", ".join(str(each.number) for each in attempts_of(trial_folder))
         raise AttemptError(
-            f"attempt {attempt} of {trial_folder} was begun before; taken are {taken}: use the next number"
+            f"attempt {paths.number} of {trial_folder} was begun before; taken are {taken}: "
+            "use the next number"
         ) from error
     for folder in (paths.checkpoints, paths.samples):
         folder.mkdir()
     for folder in (paths.root, paths.root.parent, trial_folder):
         make_durable(folder)
-    return paths
 
 
 def _assemble(
-    settings: TrialSettings, device: str, should_stop: Callable[[], bool], on_step: Callable[[], None]
+    settings: TrialSettings,
+    device: str,
+    rank: Rank,
+    should_stop: Callable[[], bool],
+    on_step: Callable[[], None],
 ) -> _Bench:
     placed = PlacedData.of(settings.data)
-    _check_data(settings, placed)
+    rank.ask(lambda: _check_data(settings, placed))
     teacher = load_teacher(settings.teacher, placed.spec).to(device)
     with seeded(settings.train.seed, "student"):
         student = build_network(settings.student_arch, placed.spec)
@@ -196,9 +206,12 @@ def _assemble(
         student=student,
         image=placed.spec,
         device=device,
+        rank=rank,
         should_stop=should_stop,
         on_step=on_step,
     )
+    if not rank.is_first:
+        return _Bench(trainer=trainer, spec=placed.spec, each_epoch=together(), at_the_end=together())
     scores = {split: accuracy_on(split, placed.load(split).to(device), on_step) for split in settings.splits}
     each_epoch = [scores.pop("val")]
     if settings.teacher.probe is not None:
@@ -228,19 +241,34 @@ def _check_data(settings: TrialSettings, placed: PlacedData) -> None:
 
 def _resume(trainer: Trainer, trial_folder: Path, trial: str, paths: AttemptPaths) -> Line | None:
     """Take the trainer to the newest checkpoint that holds; which one that is, None from the beginning."""
+    found = _newest_usable(trial_folder, trial)
+    start = None if found is None else {"attempt": found.attempt.number, **found.point._asdict()}
+    if start != (of_first := trainer.rank.ask(lambda: start)):
+        raise RankError(
+            f"rank {trainer.rank.index} would go on from {start}, but the first rank from {of_first}; "
+            f"let all of them see the same folder as {trial_folder}"
+        )
+    if found is None:
+        logger.info("starting from the beginning")
+        return None
+    trainer.load_state_dict(found.state)
+    # seconds are budgeted per attempt, and this one has spent none on the epochs it takes over
+    lines = [line | {"seconds": 0.0} for line in _lines_before(found)]
+    trainer.rank.ask(lambda: write_lines(paths.metrics, lines))
+    logger.info("going on from %s of attempt %d", found.point, found.attempt.number)
+    return start
+
+
+def _newest_usable(trial_folder: Path, trial: str) -> Checkpoint | None:
     for checkpoint in valid_checkpoints(trial_folder, trial):
-        number, lines = checkpoint.attempt.number, _lines_before(checkpoint)
-        if [line["epoch"] for line in lines] != list(range(1, checkpoint.point.epoch + 1)):
-            logger.warning(
-                "skipping %s of attempt %d: its metrics file lacks epochs before it", checkpoint.point, number
-            )
-            continue
-        trainer.load_state_dict(checkpoint.state)
-        # seconds are budgeted per attempt, and this one has spent none on the epochs it takes over
-        write_lines(paths.metrics, (line | {"seconds": 0.0} for line in lines))
-        logger.info("going on from %s of attempt %d", checkpoint.point, number)
-        return {"attempt": number, **checkpoint.point._asdict()}
-    logger.info("starting from the beginning")
+        epochs = [line["epoch"] for line in _lines_before(checkpoint)]
+        if epochs == list(range(1, checkpoint.point.epoch + 1)):
+            return checkpoint
+        logger.warning(
+            "skipping %s of attempt %d: its metrics file lacks epochs before it",
+            checkpoint.point,
+            checkpoint.attempt.number,
+        )
     return None
 
 

@@ -1,35 +1,109 @@
-"""What batch norm layers see and remember: `with` blocks that watch it or hold it still."""
+"""What batch norm layers see and remember: `with` blocks that watch it or hold it still; shared layers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from cpsc_core.distill.losses import statistics_distance
+from cpsc_core.distill.losses import channel_statistics, remembered_distance
 from cpsc_core.errors import SettingsError
+from cpsc_core.rank import ALONE, Rank
 
-__all__ = ["BatchNormWatch", "batch_norm_layers", "forgetting_batch_norm", "watching_batch_norm"]
+__all__ = [
+    "BatchNormWatch",
+    "SharedBatchNorm2d",
+    "batch_norm_layers",
+    "forgetting_batch_norm",
+    "share_batch_norm",
+    "watching_batch_norm",
+]
+
+Statistics = tuple[Tensor, Tensor]
+"""Mean and biased variance of each channel."""
 
 
 class BatchNormWatch:
     """Collects how far the inputs of BatchNorm layers lie from what the layers remember."""
 
-    def __init__(self) -> None:
-        self._distances: list[Tensor] = []
+    def __init__(self, rank: Rank) -> None:
+        self._rank = rank
+        self._seen: list[Statistics] = []
+        self._remembered: list[Statistics] = []
 
     def loss(self) -> Tensor:
-        """Sum of `losses.statistics_distance` over the layers run since the block began, all alike."""
-        return torch.stack(self._distances).sum()
+        """Sum of `losses.statistics_distance` over the layers run since the block began, all alike.
+
+        The statistics are those of the images of all ranks.
+        """
+        pairs = zip(_merged(self._seen, self._rank), self._remembered, strict=True)
+        return torch.stack([remembered_distance(*seen, *remembered) for seen, remembered in pairs]).sum()
 
     def observe(self, layer: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
         """Forward pre-hook of a layer."""
         (x_BCHW,) = inputs
         assert layer.running_mean is not None and layer.running_var is not None  # noqa: S101
-        x_BCHW = x_BCHW.to(torch.promote_types(x_BCHW.dtype, layer.running_mean.dtype))
-        self._distances.append(statistics_distance(x_BCHW, layer.running_mean, layer.running_var))
+        self._seen.append(channel_statistics(_exact(x_BCHW, layer.running_mean)))
+        self._remembered.append((layer.running_mean, layer.running_var))
+
+
+class SharedBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm over the images of all ranks together, as `nn.BatchNorm2d` does it on one.
+
+    torch's own SyncBatchNorm refuses the CPU. Where running statistics are used or none are remembered, the
+    other ranks are not needed.
+    """
+
+    def __init__(self, layer: nn.BatchNorm2d, rank: Rank) -> None:
+        super().__init__(layer.num_features, eps=layer.eps, momentum=layer.momentum, affine=False)
+        self.rank = rank
+        self.affine = layer.affine
+        self.weight, self.bias = layer.weight, layer.bias
+        self.running_mean, self.running_var = layer.running_mean, layer.running_var
+        self.num_batches_tracked = layer.num_batches_tracked
+        self.train(layer.training)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """The normalised input."""
+        if not (self.training and self.track_running_stats):
+            return super().forward(x_BCHW)
+        assert self.running_mean is not None  # noqa: S101
+        exact_BCHW = _exact(x_BCHW, self.running_mean)
+        ((mean_C, var_C),) = _merged([channel_statistics(exact_BCHW)], self.rank)
+        self._remember(mean_C.detach(), var_C.detach(), x_BCHW[:, 0].numel() * self.rank.world_size)
+        scale_C = (var_C + self.eps).rsqrt() if not self.affine else (var_C + self.eps).rsqrt() * self.weight
+        shift_C = -mean_C * scale_C if not self.affine else self.bias - mean_C * scale_C
+        y_BCHW = torch.addcmul(shift_C[:, None, None], exact_BCHW, scale_C[:, None, None])
+        return y_BCHW.to(x_BCHW.dtype)
+
+    def _remember(self, mean_C: Tensor, var_C: Tensor, count: int) -> None:
+        assert self.running_mean is not None and self.running_var is not None  # noqa: S101
+        assert self.num_batches_tracked is not None  # noqa: S101
+        self.num_batches_tracked += 1
+        share = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean_C, share)
+        self.running_var.lerp_(var_C * (count / (count - 1)), share)
+
+
+def share_batch_norm(network: nn.Module, rank: Rank) -> None:
+    """Let the batch norm layers of a network see the images of all ranks; parameters stay the same objects.
+
+    Raises SettingsError if it has a layer that looks at the whole batch in another way.
+    """
+    if rank.is_alone:
+        return
+    for parent in list(network.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, _BatchNorm):
+                if type(layer) is not nn.BatchNorm2d or layer.running_mean is None:
+                    raise SettingsError(
+                        f"{type(network).__name__} has a layer {layer}, which {rank.world_size} ranks cannot "
+                        "share: only nn.BatchNorm2d with running statistics can be; use one rank"
+                    )
+                parent.add_module(name, SharedBatchNorm2d(layer, rank))
 
 
 def batch_norm_layers(network: nn.Module) -> list[nn.BatchNorm2d]:
@@ -39,7 +113,7 @@ def batch_norm_layers(network: nn.Module) -> list[nn.BatchNorm2d]:
 
 
 @contextmanager
-def watching_batch_norm(network: nn.Module) -> Iterator[BatchNormWatch]:
+def watching_batch_norm(network: nn.Module, rank: Rank = ALONE) -> Iterator[BatchNormWatch]:
     """Watch the BatchNorm2d layers of a network while the block runs; SettingsError if it has none."""
     layers = batch_norm_layers(network)
     if not layers:
@@ -47,7 +121,7 @@ def watching_batch_norm(network: nn.Module) -> Iterator[BatchNormWatch]:
             f"{type(network).__name__} has no BatchNorm2d layer with running statistics to match; "
             "set loss.batch_norm to 0, or distil a teacher that has some"
         )
-    watch = BatchNormWatch()
+    watch = BatchNormWatch(rank)
     handles = [layer.register_forward_pre_hook(watch.observe) for layer in layers]
     try:
         yield watch
@@ -58,7 +132,10 @@ def watching_batch_norm(network: nn.Module) -> Iterator[BatchNormWatch]:
 
 @contextmanager
 def forgetting_batch_norm(network: nn.Module) -> Iterator[None]:
-    """In train mode, normalise with the statistics of each batch but remember none while the block runs."""
+    """In train mode, normalise with the statistics of each batch but remember none while the block runs.
+
+    The batch is then this rank's own.
+    """
     layers = batch_norm_layers(network)
     for layer in layers:
         layer.track_running_stats = False
@@ -67,3 +144,23 @@ def forgetting_batch_norm(network: nn.Module) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.track_running_stats = True
+
+
+def _exact(x_BCHW: Tensor, remembered_C: Tensor) -> Tensor:
+    """An input in the precision of what is remembered, at least."""
+    return x_BCHW.to(torch.promote_types(x_BCHW.dtype, remembered_C.dtype))
+
+
+def _merged(own: Sequence[Statistics], rank: Rank) -> Sequence[Statistics]:
+    """The statistics of all ranks' images, of those of as many images on each; one exchange for all layers.
+
+    Means and variances are exchanged, not sums of squares, in whose difference small variances drown.
+    """
+    if rank.is_alone:
+        return own
+    means, variances = zip(*own, strict=True)
+    mean_RN, var_RN = rank.gather(torch.stack((torch.cat(means), torch.cat(variances)))).unbind(1)
+    mean_N = mean_RN.mean(0)
+    var_N = var_RN.mean(0) + (mean_RN - mean_N).square().mean(0)
+    widths = [len(mean_C) for mean_C in means]
+    return list(zip(torch.split(mean_N, widths), torch.split(var_N, widths), strict=True))

@@ -14,12 +14,14 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 __all__ = [
+    "channel_statistics",
     "cross_entropy_on_logits",
     "cross_entropy_on_probabilities",
     "distillation_kl",
     "log_frobenius",
     "log_mse",
     "mse",
+    "remembered_distance",
     "statistics_distance",
     "supervised_contrastive",
 ]
@@ -90,8 +92,20 @@ def statistics_distance(x_BCHW: Tensor, running_mean_C: Tensor, running_var_C: T
 
     The variance of the batch is the biased one; the norms are not squared.
     """
-    mean_C, var_C = _ChannelStatistics.apply(x_BCHW)
+    return remembered_distance(*channel_statistics(x_BCHW), running_mean_C, running_var_C)
+
+
+def remembered_distance(
+    mean_C: Tensor, var_C: Tensor, running_mean_C: Tensor, running_var_C: Tensor
+) -> Tensor:
+    """`statistics_distance` of a batch whose channel statistics are known."""
     return torch.dist(running_var_C, var_C) + torch.dist(running_mean_C, mean_C)
+
+
+def channel_statistics(x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of each channel."""
+    mean_C, var_C = _ChannelStatistics.apply(x_BCHW)
+    return mean_C, var_C
 
 
 class _ChannelStatistics(torch.autograd.Function):

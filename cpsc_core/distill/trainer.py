@@ -17,16 +17,22 @@ from torch.nn.utils import get_total_norm
 from torch.optim import SGD, Adam, Optimizer
 
 from cpsc_core.distill.adapter import build_adapter
-from cpsc_core.distill.batch_norm import BatchNormWatch, forgetting_batch_norm, watching_batch_norm
+from cpsc_core.distill.batch_norm import (
+    BatchNormWatch,
+    forgetting_batch_norm,
+    share_batch_norm,
+    watching_batch_norm,
+)
 from cpsc_core.distill.draws import Draws, LatentDraws, Latents, seeded
 from cpsc_core.distill.generator import Generator
 from cpsc_core.distill.means import RunningMeans
 from cpsc_core.distill.objective import Objective
 from cpsc_core.distill.presets import preset_named
 from cpsc_core.distill.schedule import SCHEDULES
-from cpsc_core.errors import DivergedError
+from cpsc_core.errors import DivergedError, SettingsError
 from cpsc_core.images import ImageSpec
 from cpsc_core.networks.output import Output
+from cpsc_core.rank import ALONE, Rank
 from cpsc_core.settings import TrainSettings
 
 __all__ = ["EpochReport", "Trainer"]
@@ -54,7 +60,9 @@ class Trainer:
     """One distillation, which can be stopped after any iteration and resumed to the bit.
 
     `epoch` counts finished epochs and `iteration` the iterations done of the next one. The teacher is only
-    read; the student is trained in place. Raises SettingsError if networks, images and settings do not fit.
+    read; the student is trained in place. On several ranks, each of which has a trainer of its own, every
+    batch is split among them, and losses and weights are those of one rank with the whole batch.
+    Raises SettingsError if networks, images, ranks and settings do not fit.
     """
 
     def __init__(
@@ -65,11 +73,14 @@ class Trainer:
         student: nn.Module,
         image: ImageSpec,
         device: str | torch.device = "cpu",
+        rank: Rank = ALONE,
         draws: Draws | None = None,
         should_stop: Callable[[], bool] = lambda: False,
         on_step: Callable[[], None] = lambda: None,
     ) -> None:
+        _check_split(settings.batch_size, rank)
         self.settings = settings
+        self.rank = rank
         self.preset = preset_named(settings.preset)
         self.device = torch.device(device)
         self.teacher = teacher.to(self.device).eval().requires_grad_(False)
@@ -79,6 +90,9 @@ class Trainer:
         with seeded(settings.seed, "adapter"):
             adapter = build_adapter(self.student, self.teacher, image)
         self.adapter = adapter.to(self.device).requires_grad_(self.preset.student_contrastive)
+        for network in (self.generator, self.student, self.adapter):
+            share_batch_norm(network, rank)
+            rank.copy_from_first(network.state_dict().values())
         self.objective = Objective(settings.loss, self.preset, self.adapter)
         own_draws = LatentDraws.of(settings, image.num_classes)
         self.draws = draws or own_draws
@@ -96,12 +110,13 @@ class Trainer:
     def fit(self, evaluate: Evaluate) -> Iterator[EpochReport]:
         """Train from where the run stands to its end, yielding once per finished epoch.
 
-        Returns early, between two iterations, when `should_stop` says so. Raises DivergedError at the end of
+        Returns early, between two iterations, when `should_stop` says so, on every rank as soon as it does on
+        one; `on_step` is called after each update. Raises DivergedError at the end of
         an epoch in which a loss or a weight stopped being finite.
         """
         while self.epoch < self.settings.epochs:
             while self.iteration < self.settings.iterations_per_epoch:
-                if self.should_stop():
+                if self.rank.any(self.should_stop()):
                     return
                 with self._student_held():
                     for latents in self._latents("generator", self.settings.generator.steps):
@@ -109,7 +124,6 @@ class Trainer:
                 for latents in self._latents("student", self.settings.student.steps):
                     self._update_student(*latents)  # then agree on them
                 self.iteration += 1
-                self.on_step()
             yield self._finish_epoch(evaluate)
 
     def sample(self) -> tuple[Tensor, Tensor]:
@@ -134,32 +148,53 @@ class Trainer:
             part.load_state_dict(state[name])
 
     def _update_generator(self, latents_BZ: Tensor, labels_B: Tensor) -> None:
-        with self._watching() as watch, self._precision():
-            images_BCHW = self.generator(latents_BZ, labels_B)
-            teacher = self.teacher(images_BCHW)
-            student = self.student(images_BCHW)
-        terms = self.objective.generator(_exact(student), _exact(teacher), labels_B, watch)
-        self._descend("generator", terms)
+        self._descend("generator", self._generator_terms(latents_BZ, labels_B))
         if self.preset.generator_optimiser == "fresh":
             self._optimisers["generator"].state.clear()
 
     def _update_student(self, latents_BZ: Tensor, labels_B: Tensor) -> None:
-        with self._precision():
-            with torch.no_grad():
-                images_BCHW = self.generator(latents_BZ, labels_B)
-                teacher = self.teacher(images_BCHW)
-            student = self.student(images_BCHW)
-        terms = self.objective.student(_exact(student), _exact(teacher), labels_B)
         self._optimisers["student"].param_groups[0]["lr"] = self._schedule(
             self.settings, self.epoch, self.iteration
         )
-        self._descend("student", terms)
+        self._descend("student", self._student_terms(latents_BZ, labels_B))
+
+    def _generator_terms(self, latents_BZ: Tensor, labels_B: Tensor) -> Mapping[str, Tensor]:
+        with self._watching() as watch, self._precision():
+            images_BCHW = self._images(latents_BZ, labels_B)
+            teacher = self.teacher(images_BCHW)
+            student = self.student(images_BCHW)
+        return self.objective.generator(self._whole(student), self._whole(teacher), labels_B, watch)
+
+    def _student_terms(self, latents_BZ: Tensor, labels_B: Tensor) -> Mapping[str, Tensor]:
+        with self._precision():
+            with torch.no_grad():
+                images_BCHW = self._images(latents_BZ, labels_B)
+                teacher = self.teacher(images_BCHW)
+            student = self.student(images_BCHW)
+        return self.objective.student(self._whole(student), self._whole(teacher), labels_B)
+
+    def _images(self, latents_BZ: Tensor, labels_B: Tensor) -> Tensor:
+        """This rank's part of a batch."""
+        images_BCHW: Tensor = self.generator(self.rank.part(latents_BZ), self.rank.part(labels_B))
+        return images_BCHW
+
+    def _whole(self, output: Output) -> Output:
+        """What a network says of the whole batch, from what it says of this rank's part."""
+        exact = _exact(output)
+        if self.rank.is_alone:
+            return exact
+        whole = self.rank.gather(torch.cat(exact, 1)).flatten(0, 1)
+        return Output(*torch.split(whole, [tensor.shape[1] for tensor in exact], 1))
 
     def _descend(self, player: str, terms: Mapping[str, Tensor]) -> None:
+        optimiser = self._optimisers[player]
         terms[f"{player}_loss"].backward()  # type: ignore[no-untyped-call]
-        self._optimisers[player].step()
-        self._optimisers[player].zero_grad()
+        learned = optimiser.param_groups[0]["params"]
+        self.rank.average(each.grad for each in learned if each.grad is not None)
+        optimiser.step()
+        optimiser.zero_grad()
         self._means[player].add(terms)
+        self.on_step()
 
     def _finish_epoch(self, evaluate: Evaluate) -> EpochReport:
         metrics = self._means["generator"].means() | self._means["student"].means()
@@ -220,7 +255,9 @@ class Trainer:
                 parameter.requires_grad_(True)
 
     def _watching(self) -> AbstractContextManager[BatchNormWatch | None]:
-        return watching_batch_norm(self.teacher) if self.settings.loss.batch_norm else nullcontext()
+        return (
+            watching_batch_norm(self.teacher, self.rank) if self.settings.loss.batch_norm else nullcontext()
+        )
 
     def _precision(self) -> AbstractContextManager[Any]:
         if self.settings.precision == "bf16":
@@ -247,6 +284,15 @@ class Trainer:
             **{f"{player}_optimiser": optimiser for player, optimiser in self._optimisers.items()},
             **{f"{player}_means": means for player, means in self._means.items()},
         }
+
+
+def _check_split(batch_size: int, rank: Rank) -> None:
+    if batch_size % rank.world_size:
+        less = batch_size - batch_size % rank.world_size
+        raise SettingsError(
+            f"batch_size is {batch_size}, which {rank.world_size} ranks cannot share evenly; "
+            f"choose {f'{less} or ' if less else ''}{less + rank.world_size}, or another number of ranks"
+        )
 
 
 def _exact(output: Output) -> Output:

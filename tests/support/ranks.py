@@ -1,0 +1,80 @@
+"""Several ranks on this machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import tempfile
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed import FileStore
+
+from cpsc_core.rank import Rank
+
+__all__ = ["on_ranks"]
+
+
+def on_ranks(world_size: int, act: Callable[[Rank], Any], *, timeout_seconds: float = 60.0) -> list[Any]:
+    """What a function returns on each of a few connected ranks, which are copies of this process.
+
+    What it returns must be picklable. AssertionError, with the traces, if it fails on one of them.
+    """
+    copies = multiprocessing.get_context("fork")
+    with tempfile.TemporaryDirectory() as folder:
+        running = []
+        for index in range(world_size):
+            ours, theirs = copies.Pipe(duplex=False)
+            place = (Path(folder) / "store", index, world_size, timeout_seconds)
+            process = copies.Process(target=_act, args=(act, theirs, *place))
+            process.start()
+            theirs.close()
+            running.append((process, ours))
+        answers = [_hear(ours) for _, ours in running]
+        for process, _ in running:
+            process.join()
+    failures = [trace for trace, _ in answers if trace]
+    assert not failures, "\n".join(failures)
+    return [answer for _, answer in answers]
+
+
+def _act(
+    act: Callable[[Rank], Any],
+    report: Connection,
+    store: Path,
+    index: int,
+    world_size: int,
+    timeout_seconds: float,
+) -> None:
+    torch.set_num_threads(1)
+    try:
+        rank = Rank.join(
+            FileStore(str(store), world_size),
+            index=index,
+            world_size=world_size,
+            device="cpu",
+            timeout_seconds=timeout_seconds,
+        )
+        answer = act(rank)
+        rank.leave()
+    except BaseException:
+        _say(report, (traceback.format_exc(), None))
+    else:
+        _say(report, (None, answer))
+
+
+def _say(report: Connection, answer: tuple[str | None, Any]) -> None:
+    """By value: tensors that go through `send` stay in the memory of a process that is about to end."""
+    report.send_bytes(pickle.dumps(answer))
+
+
+def _hear(report: Connection) -> tuple[str | None, Any]:
+    try:
+        heard: tuple[str | None, Any] = pickle.loads(report.recv_bytes())  # noqa: S301
+    except EOFError:
+        return "a rank died without a word", None
+    return heard
