@@ -7,7 +7,6 @@ CoreError              a person can act on the message
   TeacherError         teacher weights that are missing, unreadable or of another shape
   AttemptError         an attempt that somebody else has begun; says which numbers are taken
   CheckpointError      a checkpoint whose content does not match its manifest
-  RankError            a process that cannot go on because of another one of its trial
   DivergedError        a loss or weight stopped being finite; names the term and the epoch
 """
 
@@ -42,16 +41,12 @@ class CheckpointError(CoreError):
     """A checkpoint whose content does not match its manifest."""
 
 
-class RankError(CoreError):
-    """A process that cannot go on because of another one of its trial."""
-
-
 class DivergedError(CoreError):
     """A loss or a weight stopped being finite."""
 
     def __init__(self, term: str, epoch: int) -> None:
         super().__init__(
-            f"{term} stopped being finite in epoch {epoch}; lower a learning rate or the weight of a loss term"
+            f"{term} stopped being finite in epoch {epoch}; lower a learning rate or a loss weight"
         )
         self.term = term
         self.epoch = epoch

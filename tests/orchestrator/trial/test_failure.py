@@ -46,4 +46,7 @@ def test_torch_names_its_out_of_memory_error_as_we_expect() -> None:
 def test_a_cause_is_one_line() -> None:
     assert describe(ValueError("first\nsecond")) == "ValueError: first second"
     assert describe(KeyError()) == "KeyError: KeyError"
-    assert describe(DivergedError("student_loss", 2)) == "student_loss stopped being finite in epoch 2"
+    diverged = DivergedError("student_loss", 2)
+
+    assert describe(diverged) == str(diverged)
+    assert str(diverged).startswith("student_loss stopped being finite in epoch 2; ")
