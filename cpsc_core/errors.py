@@ -7,6 +7,7 @@ CoreError              a person can act on the message
   TeacherError         teacher weights that are missing, unreadable or of another shape
   AttemptError         an attempt that somebody else has begun; says which numbers are taken
   CheckpointError      a checkpoint whose content does not match its manifest
+  RankError            a process that cannot go on because of another one of its trial
   DivergedError        a loss or weight stopped being finite; names the term and the epoch
 """
 
@@ -39,6 +40,10 @@ class AttemptError(CoreError):
 
 class CheckpointError(CoreError):
     """A checkpoint whose content does not match its manifest."""
+
+
+class RankError(CoreError):
+    """A process that cannot go on because of another one of its trial."""
 
 
 class DivergedError(CoreError):
