@@ -2,7 +2,8 @@
 
 What an epoch leaves is written in an order that makes a crash between any two writes harmless:
 
-1. the sample grid, and after the last epoch the weights: a final line implies that the weights are there;
+1. the sample grid, and after the last epoch accuracy by class and the weights: a final line implies that
+   they are there;
 2. the metrics line: once it is there the epoch has happened, for everybody who reads the folder;
 3. the checkpoint: it comes after its line, so whoever goes on from it finds the lines up to it. A crash
    between the two costs a repetition of the epoch, which gives the same line again, since every draw is a
@@ -23,6 +24,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from cpsc_core.attempt import (
     AttemptPaths,
     Point,
@@ -38,7 +41,7 @@ from cpsc_core.data.labelled import PlacedData
 from cpsc_core.distill.draws import seeded
 from cpsc_core.distill.trainer import EpochReport, Trainer
 from cpsc_core.errors import AttemptError, DataError, RankError, SettingsError
-from cpsc_core.evaluate import Score, accuracy_on, agreement_on, together
+from cpsc_core.evaluate import Score, accuracy_by_class, accuracy_on, agreement_on, together
 from cpsc_core.images import ImageSpec
 from cpsc_core.probe import load_probe
 from cpsc_core.process import describe_process, logging_to, using_threads, warn_of_drift
@@ -114,6 +117,7 @@ class _Bench:
     spec: ImageSpec
     each_epoch: Score
     at_the_end: Score
+    by_class: Callable[[nn.Module], Line]
 
 
 class _Writer:
@@ -141,6 +145,7 @@ class _Writer:
         if report.final:
             line |= self._bench.at_the_end(self._bench.trainer.student)
             line["final"] = True
+            write_json(self._paths.per_class, self._bench.by_class(self._bench.trainer.student))
             self._save_weights()
         line["seconds"] = self._seconds()
         append_line(self._paths.metrics, line)
@@ -211,8 +216,15 @@ def _assemble(
         on_step=on_step,
     )
     if not rank.is_first:
-        return _Bench(trainer=trainer, spec=placed.spec, each_epoch=together(), at_the_end=together())
-    scores = {split: accuracy_on(split, placed.load(split).to(device), on_step) for split in settings.splits}
+        return _Bench(
+            trainer=trainer,
+            spec=placed.spec,
+            each_epoch=together(),
+            at_the_end=together(),
+            by_class=partial(accuracy_by_class, splits={}, class_names=()),
+        )
+    held_out = {split: placed.load(split).to(device) for split in settings.splits}
+    scores = {split: accuracy_on(split, images, on_step) for split, images in held_out.items()}
     each_epoch = [scores.pop("val")]
     if settings.teacher.probe is not None:
         probe = load_probe(Path(settings.teacher.probe), placed.spec).to(device)
@@ -222,6 +234,9 @@ def _assemble(
         spec=placed.spec,
         each_epoch=together(*each_epoch),
         at_the_end=together(*scores.values()),
+        by_class=partial(
+            accuracy_by_class, splits=held_out, class_names=placed.data_set.class_names, on_step=on_step
+        ),
     )
 
 

@@ -82,13 +82,26 @@ def test_the_saved_student_is_the_one_that_was_scored(
     assert accuracy(student, DIGITS.load("test")) == last["test_accuracy"]
 
 
+def test_the_student_has_an_accuracy_on_every_class(settings: TrialSettings, finished: AttemptPaths) -> None:
+    content = json.loads(finished.per_class.read_text())
+    last = read_lines(finished.metrics)[-1]
+
+    assert content.keys() == {"classes", "val", "test"}
+    assert content["classes"] == list(DIGITS.class_names)
+    for split in ("val", "test"):
+        by_class = content[split]
+        labels_B = DIGITS.load(split).labels_B
+        assert by_class["images"] == torch.bincount(labels_B, minlength=10).tolist()
+        assert sum(by_class["right"]) / len(labels_B) == last[f"{split}_accuracy"] <= last[f"{split}_top5"]
+
+
 def test_lines_are_yielded_once_they_are_in_the_file(settings: TrialSettings, tmp_path: Path) -> None:
     attempt = AttemptPaths.of(tmp_path, 1)
 
     for line in run_trial(settings, tmp_path, 1, threads=1):
         assert read_lines(attempt.metrics)[-1] == line
         assert attempt.checkpoint_points()[-1] == Point(line["epoch"])
-        assert attempt.student.exists() == line.get("final", False)
+        assert attempt.student.exists() == attempt.per_class.exists() == line.get("final", False)
 
 
 def test_a_trial_depends_on_its_settings_and_not_on_what_ran_before(
