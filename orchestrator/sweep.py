@@ -12,22 +12,25 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cpsc_core.attempt import replacing
 from cpsc_core.card import TeacherCard
 from cpsc_core.settings import DataSettings, TrialSettings
-from orchestrator.board import Pace, draw_board
+from orchestrator.board import Pace
 from orchestrator.cluster import Cluster, open_cluster, remove_scratch
 from orchestrator.config import Experiment, SweepConfig, difference, parse_experiment
 from orchestrator.controller import Controller
 from orchestrator.errors import BudgetError, UnreachableError, UsageError
 from orchestrator.interrupt import Interrupt
+from orchestrator.manifest import begin_run, note_teacher
 from orchestrator.progress import Progress
-from orchestrator.provenance import git_state, package_versions, text_digest
-from orchestrator.store.folder import SweepFolder, TrialFolder
+from orchestrator.reopen import Reopen
+from orchestrator.store.folder import SweepFolder
 from orchestrator.store.lease import Lease, read_owner
 from orchestrator.store.paths import StoragePaths, SweepPaths
 from orchestrator.store.records import EndClass, TrialState
 from orchestrator.store.writer import SweepWriter
 from orchestrator.trial.assignment import Shape
+from orchestrator.watched import Watched
 
 __all__ = ["Outcome", "make_teacher", "owner", "request_stop", "resume_sweep", "run_sweep"]
 
@@ -56,7 +59,7 @@ def run_sweep(
     paths = StoragePaths(root).sweep(experiment.config.name)
     if paths.experiment.exists():
         _refuse_other_file(paths, experiment.config)
-    return _Run(experiment, paths, address, progress).carry_out(_Reopen(), add_trials=0, takeover=False)
+    return _Run(experiment, paths, address, progress).carry_out(Reopen(), add_trials=0, takeover=False)
 
 
 def resume_sweep(
@@ -73,7 +76,7 @@ def resume_sweep(
     """Go on with a sweep from its folder, trying chosen finished trials again; raises as `run_sweep`."""
     experiment = parse_experiment(folder.paths.experiment.read_text(encoding="utf-8"))
     run = _Run(experiment, folder.paths, address, progress)
-    reopen = _Reopen(failed=failed, trials=tuple(trials), causes=tuple(causes))
+    reopen = Reopen(failed=failed, trials=tuple(trials), causes=tuple(causes))
     return run.carry_out(reopen, add_trials=add_trials, takeover=takeover)
 
 
@@ -95,24 +98,22 @@ def owner(folder: SweepFolder) -> str | None:
 def make_teacher(
     experiment: Experiment, *, storage: Path | None = None, address: str | None = None, progress: Progress
 ) -> dict[str, Any]:
-    """The card of an experiment's teacher, which is trained and kept first if need be."""
+    """The card of an experiment's teacher, which is trained and kept first if need be.
+
+    Raises KeyboardInterrupt if a signal came meanwhile: a teacher that is not whole is not kept.
+    """
     root = (storage or Path(experiment.config.storage)).expanduser().resolve()
     root.mkdir(parents=True, exist_ok=True)
-    with open_cluster(address, _new_scratch()) as cluster:
-        card = _teacher_stage(experiment.config, StoragePaths(root), cluster, progress)
-    return asdict(card) if card else {}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Reopen:
-    """Which finished trials a resume tries again."""
-
-    failed: bool = False
-    """Every failed trial."""
-    trials: tuple[str, ...] = ()
-    """Trials by hash or unambiguous beginning of it."""
-    causes: tuple[str, ...] = ()
-    """Failed trials whose failure is of one of these classes."""
+    with (
+        Interrupt(lambda: None, "the teacher was not kept") as interrupt,
+        open_cluster(address, _new_scratch()) as cluster,
+    ):
+        card = _teacher_stage(
+            experiment.config, StoragePaths(root), cluster, progress, lambda: interrupt.caught is not None
+        )
+    if card is None:
+        raise KeyboardInterrupt
+    return asdict(card)
 
 
 class _Run:
@@ -128,7 +129,7 @@ class _Run:
         self.progress = progress
         self.scratch = _new_scratch()
 
-    def carry_out(self, reopen: _Reopen, *, add_trials: int, takeover: bool) -> Outcome:
+    def carry_out(self, reopen: Reopen, *, add_trials: int, takeover: bool) -> Outcome:
         try:
             self.paths.trials.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -148,20 +149,25 @@ class _Run:
             reason = self._stages(writer)
             return self._conclude(writer, reason, interrupt)
 
-    def _prepare(self, writer: SweepWriter, reopen: _Reopen, add_trials: int) -> None:
+    def _prepare(self, writer: SweepWriter, reopen: Reopen, add_trials: int) -> None:
         """What can be refused is refused here, before anything runs."""
+        folder = SweepFolder(self.paths)
         self.paths.stop.unlink(missing_ok=True)
         if not self.paths.experiment.exists():
-            self.paths.experiment.write_text(self.experiment.text, encoding="utf-8")
-        manifest = SweepFolder(self.paths).manifest
-        added = manifest.get("added_trials", 0) + add_trials
-        budget = self.config.budget
-        self.config = self.config.model_copy(
-            update={"budget": budget.model_copy(update={"trials": budget.trials + added})}
-        )
-        for trial in _chosen(SweepFolder(self.paths), reopen):
+            with replacing(self.paths.experiment) as draft:
+                draft.write_text(self.experiment.text, encoding="utf-8")
+        for trial in reopen.choose(folder):
             writer.reopen(trial.name)
-        writer.write_manifest(self._manifest(writer, manifest) | {"added_trials": added, "finished": None})
+        manifest = begin_run(
+            folder.manifest,
+            self.experiment,
+            name=self.paths.name,
+            generation=writer.lease.generation,
+            add_trials=add_trials,
+        )
+        writer.write_manifest(manifest)
+        budget = self.config.budget.model_copy(update={"trials": manifest["budget_trials"]})
+        self.config = self.config.model_copy(update={"budget": budget})
 
     def _stages(self, writer: SweepWriter) -> str:
         """Run the stages; returns why nothing is left to do."""
@@ -173,7 +179,7 @@ class _Run:
             card = _teacher_stage(self.config, self.paths.storage, cluster, self.progress, stopped)
             if card is None:
                 return "stopped while the teacher was made"
-            self._note_teacher(writer, card)
+            writer.write_manifest(note_teacher(SweepFolder(self.paths).manifest, card))
             template = _template(self.config, self.paths.storage, card)
             return self._search(Controller(self.config, template, writer, shape), slots)
 
@@ -184,7 +190,7 @@ class _Run:
         pace = Pace(time.monotonic, slots)
         uri = self.config.tracking.uri or default_uri(self.paths.storage)
         with Background(Mirror(uri, self.paths)) as mirror:
-            watched = _Watched(controller, pace, self.progress, mirror)
+            watched = Watched(controller, pace, self.progress, mirror)
             watched.tick()
             run_trials(watched, slots=slots, scratch=self.scratch)
             watched.tick()
@@ -220,82 +226,15 @@ class _Run:
     def _farewell(self) -> str:
         return f"go on with `cpsc-orchestrate resume {self.paths.root}`"
 
-    def _manifest(self, writer: SweepWriter, before: dict[str, Any]) -> dict[str, Any]:
-        objective = self.config.objective
-        return {
-            "sweep": self.paths.name,
-            "created": before.get("created", time.time()),
-            "git": git_state(self.experiment.path.parent if self.experiment.path else Path.cwd()),
-            "versions": package_versions(),
-            "config_sha256": text_digest(self.experiment.text),
-            "teacher": before.get("teacher", {}),
-            "data": before.get("data", {"name": self.config.data.name}),
-            "seed": self.config.sampler.seed,
-            "objective": {"metric": objective.metric, "direction": objective.direction, "of": objective.of},
-            "epochs": self.config.train.epochs,
-            "budget_trials": self.config.budget.trials,
-            "tracking_uri": self.config.tracking.uri,
-            "generation": writer.lease.generation,
-        }
-
-    def _note_teacher(self, writer: SweepWriter, card: TeacherCard) -> None:
-        """Write the teacher and the data down; refuse to go on with others than the sweep began with."""
-        manifest = SweepFolder(self.paths).manifest
-        self._refuse_change("teacher", manifest["teacher"].get("sha256"), card.sha256)
-        self._refuse_change("data set", manifest["data"].get("fingerprint"), card.data_fingerprint)
-        teacher = {key: getattr(card, key) for key in ("key", "arch", "sha256", "accuracy", "test_accuracy")}
-        data = {"name": card.data, "fingerprint": card.data_fingerprint}
-        writer.write_manifest(manifest | {"teacher": teacher, "data": data})
-
-    def _refuse_change(self, what: str, before: str | None, now: str) -> None:
-        if before not in (None, now):
-            raise UsageError(
-                f"the {what} of sweep {self.paths.name} has changed (digest {before[:12]} -> {now[:12]}); "
-                "restore it, or give the experiment another name to start afresh"
-            )
-
-
-class _Watched:
-    """The controller's orders, with the display and the mirror kept up to date."""
-
-    def __init__(self, controller: Controller, pace: Pace, progress: Progress, mirror: Any) -> None:
-        self._controller = controller
-        self._pace = pace
-        self._progress = progress
-        self._mirror = mirror
-
-    @property
-    def finished(self) -> bool:
-        return self._controller.finished
-
-    def hand_out(self) -> Any:
-        return self._controller.hand_out()
-
-    def hear_line(self, assignment: Any, line: dict[str, Any]) -> bool:
-        self._pace.hear_epoch()
-        goes_on = self._controller.hear_line(assignment, line)
-        self._mirror.wake()
-        return goes_on
-
-    def hear_end(self, *what: Any) -> None:
-        self._pace.hear_epoch()
-        self._controller.hear_end(*what)
-        self._mirror.wake()
-        self.tick()
-
-    def tick(self) -> None:
-        self._controller.tick()
-        self._progress.show(draw_board(self._controller, self._pace, self._mirror.last_error))
-
 
 def _teacher_stage(
     config: SweepConfig,
     storage: StoragePaths,
     cluster: Cluster,
     progress: Progress,
-    should_stop: Callable[[], bool] = lambda: False,
+    should_stop: Callable[[], bool],
 ) -> TeacherCard | None:
-    """The teacher's card; it is made by one process with all the CPUs that one node has."""
+    """The teacher's card, None if asked to stop; one process with all the CPUs of one node makes it."""
     from orchestrator.trial.teacher import TeacherWish, prepare_teacher
 
     wish = TeacherWish(
@@ -341,23 +280,6 @@ def _refuse_other_file(paths: SweepPaths, config: SweepConfig) -> None:
             + f"\ngive the experiment another name, or go on with the old file with "
             f"`cpsc-orchestrate resume {paths.root}`"
         )
-
-
-def _chosen(folder: SweepFolder, reopen: _Reopen) -> Iterator[TrialFolder]:
-    """The finished trials that a resume tries again; raises UsageError for a hash that names none."""
-    finished = [trial for trial in folder.trials() if trial.result is not None]
-    for wanted in reopen.trials:
-        if sum(trial.name.startswith(wanted) for trial in finished) != 1:
-            raise UsageError(
-                f"no single finished trial of {folder.name} begins with {wanted!r}; "
-                f"`cpsc-orchestrate status {folder.paths.root}` lists them"
-            )
-    for trial in finished:
-        failed = trial.state is TrialState.FAILED
-        cause = trial.result.cause if trial.result else None
-        named = any(trial.name.startswith(wanted) for wanted in reopen.trials)
-        if named or (failed and (reopen.failed or cause in reopen.causes)):
-            yield trial
 
 
 def _new_scratch() -> Path:

@@ -1,0 +1,64 @@
+"""The controller's orders, with the display and the mirror kept up to date."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from orchestrator.board import Pace, draw_board
+from orchestrator.controller import Controller
+from orchestrator.progress import Progress
+from orchestrator.store.records import EndClass
+from orchestrator.trial.assignment import Assignment
+
+__all__ = ["Watched"]
+
+
+class Follower(Protocol):
+    """Who mirrors the folders while trials run."""
+
+    @property
+    def last_error(self) -> str | None:
+        """Why it is behind; None if it is not."""
+
+    def wake(self) -> None:
+        """Say that something has changed."""
+
+
+class Watched:
+    """What Tune carries out (`orchestrator.trial.tune.Orders`): the controller's orders, and who looks on."""
+
+    def __init__(self, controller: Controller, pace: Pace, progress: Progress, mirror: Follower) -> None:
+        self._controller = controller
+        self._pace = pace
+        self._progress = progress
+        self._mirror = mirror
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to hand out, ever."""
+        return self._controller.finished
+
+    def hand_out(self) -> Assignment | None:
+        """The next attempt to run; None if there is none now."""
+        return self._controller.hand_out()
+
+    def hear_line(self, assignment: Assignment, line: dict[str, Any]) -> bool:
+        """Take note of an epoch; whether the trial goes on."""
+        self._pace.hear_epoch()
+        goes_on = self._controller.hear_line(assignment, line)
+        self._mirror.wake()
+        return goes_on
+
+    def hear_end(
+        self, assignment: Assignment, ended: EndClass, cause: str | None, trace: list[str], node: str | None
+    ) -> None:
+        """Take note of an attempt's end."""
+        self._pace.hear_epoch()
+        self._controller.hear_end(assignment, ended, cause, trace, node)
+        self._mirror.wake()
+        self.tick()
+
+    def tick(self) -> None:
+        """Look for a request to stop, and show how the sweep stands."""
+        self._controller.tick()
+        self._progress.show(draw_board(self._controller, self._pace, self._mirror.last_error))
