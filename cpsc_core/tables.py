@@ -2,7 +2,7 @@
 
 Every table maps a name to "module:attribute"; nothing is imported before it is looked up. Installed packages
 add names with entry points of the group written beside each table. A table may also have libraries:
-LIBRARY:NAME then stands for whatever the library calls NAME, which nobody checks before it is built.
+LIBRARY:NAME then stands for what the library calls NAME, and it is the library's to know NAME or not.
 """
 
 from __future__ import annotations
