@@ -37,6 +37,8 @@ _IMAGE_KEY = "samples"
 _IMAGE_FILE = re.compile(
     rf"(.*/{_IMAGE_KEY}\+step\+(\d+)\+timestamp\+\d+\+[0-9a-f-]+)(\.png|\+compressed\.webp)"
 )
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Opens the experiment on its runs; without it MLflow's page starts with traces of language models."""
 _UNAVAILABLE = frozenset({401, 403, 408, 429})
 
 
@@ -173,7 +175,7 @@ class MlflowExperiment:
         found = self._client.get_experiment_by_name(name)
         if found is None:
             place = None if artifacts is None else (artifacts / name).absolute().as_uri()
-            return str(self._client.create_experiment(name, artifact_location=place))
+            return str(self._client.create_experiment(name, artifact_location=place, tags=_KIND))
         if found.lifecycle_stage == "deleted":
             self._client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)

@@ -170,6 +170,12 @@ class TestMlflowExperiment(TrackerContract):
         (found,) = again.find("cpsc.created", "1", 0)
         assert (found.run_id, found.deleted) == (run.run_id, False)
 
+    @pytest.mark.usefixtures("experiment")
+    def test_its_page_opens_on_training_runs(self, tmp_path: Path) -> None:
+        made = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").get_experiment_by_name("digits")
+
+        assert made.tags["mlflow.experimentKind"] == "custom_model_development"
+
     def test_images_are_kept_below_the_sweep(
         self, tmp_path: Path, experiment: MlflowExperiment, picture: Path
     ) -> None:
