@@ -39,8 +39,6 @@ class Rank:
     """How many ranks there are."""
     device: str = "cpu"
     """Where it computes, unless it is told otherwise."""
-    group: dist.ProcessGroup | None = None
-    """What connects it to the others; None if it is alone."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str], *, timeout_seconds: float) -> Self:
@@ -77,7 +75,8 @@ class Rank:
                 rank=index,
                 world_size=world_size,
             )
-        return cls(index=index, world_size=world_size, device=device, group=dist.group.WORLD)
+        # not with the group: a value that still holds it when the process ends aborts the process
+        return cls(index=index, world_size=world_size, device=device)
 
     @property
     def is_alone(self) -> bool:
@@ -127,7 +126,7 @@ class Rank:
             return
         with self._in_contact():
             for tensor in tensors:
-                dist.broadcast(tensor, src=0, group=self.group)
+                dist.broadcast(tensor, src=0)
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set on one rank at least."""
@@ -171,7 +170,7 @@ class Rank:
     def _sum(self, tensor: Tensor) -> Tensor:
         """The sum of a tensor over the ranks, in place."""
         with self._in_contact():
-            dist.all_reduce(tensor, group=self.group)
+            dist.all_reduce(tensor)
         return tensor
 
     def _in_contact(self) -> Any:
@@ -193,7 +192,7 @@ class _Gather(torch.autograd.Function):
         ctx.rank = rank
         every = [torch.empty_like(own, memory_format=torch.contiguous_format) for _ in range(rank.world_size)]
         with rank._in_contact():
-            dist.all_gather(every, own.contiguous(), group=rank.group)
+            dist.all_gather(every, own.contiguous())
         return torch.stack(every)
 
     @staticmethod

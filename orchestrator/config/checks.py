@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import attrgetter
 
 from cpsc_core import tables
@@ -14,7 +14,7 @@ from orchestrator.config.document import Node, Problem, shown
 from orchestrator.config.environment import holds_credentials
 from orchestrator.config.messages import unknown
 from orchestrator.config.schema import LOSSES, SCORES, SweepConfig
-from orchestrator.config.search import FloatRange
+from orchestrator.config.search import Choices, FloatRange, IntRange
 from orchestrator.config.search_checks import search_fits_train
 
 __all__ = ["CHECKS", "Check", "FILE_CHECKS"]
@@ -111,12 +111,22 @@ def _direction_suits_metric(config: SweepConfig, _: Node) -> Iterator[Problem]:
         yield Problem(("objective", "direction"), f"must be given for a loss like {objective.metric}")
 
 
-def _one_worker(config: SweepConfig, _: Node) -> Iterator[Problem]:
-    if config.resources.workers > 1:
-        text = (
-            f"must be 1, but is {config.resources.workers}; several workers per trial are not supported yet"
-        )
-        yield Problem(("resources", "workers"), text)
+def _workers_share_each_batch(config: SweepConfig, _: Node) -> Iterator[Problem]:
+    workers, sizes = config.resources.workers, _batch_sizes(config)
+    if (misfit := next((size for size in sizes if size % workers), None)) is not None:
+        searched = "batch_size" in config.search
+        what = f"each batch_size of the search, {misfit} too" if searched else f"train.batch_size, {misfit}"
+        yield Problem(("resources", "workers"), f"must divide {what}, but is {workers}")
+
+
+def _batch_sizes(config: SweepConfig) -> Iterable[int]:
+    match config.search.get("batch_size"):
+        case IntRange() as spec:
+            return range(spec.low, spec.high + 1, spec.step or 1)
+        case Choices() as spec:
+            return [each for each in spec.choices if isinstance(each, int)]
+        case _:
+            return [config.train.batch_size]
 
 
 def _tracking_has_no_credentials(config: SweepConfig, _: Node) -> Iterator[Problem]:
@@ -152,7 +162,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Check], ...] = (
     (("train.epochs", "pruner.name", "pruner.min_epochs"), _pruner_can_prune),
     (("objective.metric",), _metric_is_known),
     (("objective.metric", "objective.direction"), _direction_suits_metric),
-    (("resources.workers",), _one_worker),
+    (("train.batch_size", "search", "resources.workers"), _workers_share_each_batch),
     (("tracking.uri",), _tracking_has_no_credentials),
 )
 """Each check after the fields it reads: it is left out where one of them could not be read."""

@@ -21,6 +21,11 @@ class Shape:
     gpus: float
     """GPUs of each rank."""
 
+    @property
+    def device(self) -> str:
+        """The torch device of each rank, which sees no GPU but its own."""
+        return "cuda" if self.gpus else "cpu"
+
     def bundles(self) -> list[dict[str, float]]:
         """The placement group of a trial: an empty bundle for the driver, then one for each rank."""
         rank = {"CPU": float(self.cpus)} | ({"GPU": self.gpus} if self.gpus else {})

@@ -48,6 +48,7 @@ class TrialDriver(Trainable):
         """The next epoch's news, with `done` on the last one."""
         try:
             news = self._next_news()
+            self._drop_unsound_gang()
         except Exception as error:
             self.cleanup()
             trace = traceback.format_exc().splitlines()
@@ -86,6 +87,10 @@ class TrialDriver(Trainable):
             self._started = True
         return self._gang
 
+    def _drop_unsound_gang(self) -> None:
+        if self._gang is not None and not self._gang.is_sound:
+            self.cleanup()
+
     def _pass_on_stop(self, gang: Gang) -> None:
         if not self._asked_to_stop and Path(self._assignment.stop_file).exists():
             gang.stop()
@@ -95,4 +100,4 @@ class TrialDriver(Trainable):
         silence = gang.silence()
         limit = self._assignment.hang_seconds
         if silence > limit:
-            raise HangError(f"no iteration was finished for {silence:.0f} s (hang.seconds is {limit:g})")
+            raise HangError(f"no update was finished for {silence:.0f} s (hang.seconds is {limit:g})")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from cpsc_core.errors import CheckpointError, DataError, DivergedError, TeacherError
+from cpsc_core.errors import CheckpointError, DataError, DivergedError, RankError, TeacherError
 from orchestrator.store.records import EndClass
 
 __all__ = ["GangLostError", "HangError", "classify", "describe"]
@@ -30,7 +30,7 @@ def classify(error: BaseException) -> EndClass:
             return EndClass.DATA
         case MemoryError():
             return EndClass.OUT_OF_MEMORY
-        case GangLostError():
+        case GangLostError() | RankError():
             return EndClass.INFRASTRUCTURE
         case HangError():
             return EndClass.HANG

@@ -74,7 +74,7 @@ class _TeacherRank:
 
     def __init__(self, wish: TeacherWish, shape: Shape) -> None:
         rest_while_waiting()
-        self._words = _prepare(wish, shape.cpus, "cuda" if shape.gpus else "cpu")
+        self._words = _prepare(wish, shape.cpus, shape.device)
 
     def advance(self) -> str | TeacherCard | CoreError:
         """The next line of news, or the card. What a person can act on is handed over whole, not raised."""

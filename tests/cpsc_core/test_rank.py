@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,7 +19,7 @@ from cpsc_core.errors import AttemptError, RankError
 from cpsc_core.rank import ALONE, Rank
 from cpsc_core.settings import TeacherSettings, TrialSettings
 from cpsc_core.trial import finished_line, run_trial
-from tests.support.ranks import on_ranks
+from tests.support.ranks import environment_of_ranks, on_ranks
 from tests.support.trials import comparable, digest, finish, tiny_trial
 
 
@@ -45,26 +44,18 @@ class Ranks:
     def __init__(self, settings: TrialSettings, trial: Path) -> None:
         config = trial.with_suffix(".json")
         config.write_text(json.dumps(settings.to_dict()))
-        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
         self.said = trial.with_suffix(".txt")
         self.pids = []
-        for index in range(2):
+        for told in environment_of_ranks(2):
             pid = os.fork()
             if pid == 0:
                 sys.stdout = sys.stderr = self.said.open("a", buffering=1)
-                os.environ |= place | {"RANK": str(index), "LOCAL_RANK": str(index)}
+                os.environ |= told
                 os._exit(main([str(config), "--folder", str(trial)]))
             self.pids.append(pid)
 
     def codes(self) -> list[int]:
         return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in self.pids]
-
-
-def free_port() -> int:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port: int = unused.getsockname()[1]
-        return port
 
 
 def wait_for(event: Callable[[], bool]) -> None:
@@ -78,7 +69,7 @@ def wait_for(event: Callable[[], bool]) -> None:
 def test_a_process_that_torchrun_did_not_start_is_alone_on_the_cpu() -> None:
     rank = Rank.from_environment({"WORLD_SIZE": "4", "RANK": "1"}, timeout_seconds=1.0)
 
-    assert (rank.index, rank.world_size, rank.device, rank.group) == (0, 1, "cpu", None)
+    assert (rank.index, rank.world_size, rank.device) == (0, 1, "cpu")
 
 
 def test_alone_nothing_is_exchanged_or_copied() -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
+import os
 import pickle
+import socket
+import subprocess
+import sys
 import tempfile
 import traceback
 from collections.abc import Callable
@@ -14,9 +19,34 @@ from typing import Any
 import torch
 from torch.distributed import FileStore
 
+from cpsc_core.attempt import AttemptPaths
 from cpsc_core.rank import Rank
+from cpsc_core.settings import TrialSettings
 
-__all__ = ["on_ranks"]
+__all__ = ["environment_of_ranks", "finish_on_ranks", "on_ranks"]
+
+
+def environment_of_ranks(world_size: int) -> list[dict[str, str]]:
+    """What `torchrun` tells each rank that it starts on one machine."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(unused.getsockname()[1])}
+    every = place | {"WORLD_SIZE": str(world_size)}
+    return [every | {"RANK": str(index), "LOCAL_RANK": str(index)} for index in range(world_size)]
+
+
+def finish_on_ranks(world_size: int, settings: TrialSettings, folder: Path) -> AttemptPaths:
+    """Run a trial to its end by `python -m cpsc_core` on a few ranks; its only attempt."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    config = folder.with_suffix(".json")
+    config.write_text(json.dumps(settings.to_dict()))
+    command = [sys.executable, "-m", "cpsc_core", str(config), "--folder", str(folder)]
+    started = [
+        subprocess.Popen(command, env={**os.environ, **told}, stdout=subprocess.DEVNULL)
+        for told in environment_of_ranks(world_size)
+    ]
+    assert [each.wait() for each in started] == [0] * world_size
+    return AttemptPaths.of(folder, 1)
 
 
 def on_ranks(world_size: int, act: Callable[[Rank], Any], *, timeout_seconds: float = 60.0) -> list[Any]:

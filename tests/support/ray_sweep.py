@@ -25,6 +25,7 @@ from tests.support.trials import digest, finish, tiny_trial
 
 __all__ = [
     "as_if_undisturbed",
+    "found",
     "meanwhile",
     "run_on_ray",
     "signal_rank",
@@ -54,11 +55,10 @@ def run_on_ray(
     from orchestrator.trial.tune import run_trials
 
     paths = SweepPaths(root)
+    shape = Shape(workers=config.resources.workers, cpus=1, gpus=0)
     paths.trials.mkdir(parents=True, exist_ok=True)
     with Lease.acquire(paths.lease) as lease:
-        controller = Controller(
-            config, template(config, teacher), SweepWriter(paths, lease), Shape(workers=1, cpus=1, gpus=0)
-        )
+        controller = Controller(config, template(config, teacher), SweepWriter(paths, lease), shape)
         run_trials(controller, slots=slots, scratch=scratch)
     return controller
 
@@ -76,8 +76,13 @@ def trials(root: Path) -> list[TrialFolder]:
 def as_if_undisturbed(trial: TrialFolder, folder: Path) -> bool:
     """Whether a trial equals, to the bit, the same trial run in this process and never disturbed."""
     settings = TrialSettings.from_dict(trial.record.settings)
+    return found(trial) == digest(finish(settings, folder / trial.name))
+
+
+def found(trial: TrialFolder) -> object:
+    """All that a finished trial must have to the bit."""
     assert trial.result is not None
-    return digest(trial.paths.attempt(trial.result.attempt)) == digest(finish(settings, folder / trial.name))
+    return digest(trial.paths.attempt(trial.result.attempt))
 
 
 @contextmanager
@@ -102,8 +107,10 @@ def meanwhile(act: Callable[[], bool]) -> Iterator[None]:
     assert acted, "nothing happened while the sweep ran"
 
 
-def signal_rank(root: Path, number: signal.Signals, after_epoch: int = 1) -> Callable[[], bool]:
-    """An act: send a signal to the rank of a trial that is in its first attempt and has finished epochs."""
+def signal_rank(
+    root: Path, number: signal.Signals, after_epoch: int = 1, rank: int = 0
+) -> Callable[[], bool]:
+    """An act: send a signal to a rank of a trial that is in its first attempt and has finished epochs."""
 
     def act() -> bool:
         for folder in root.glob("trials/*/attempts/1"):
@@ -111,7 +118,7 @@ def signal_rank(root: Path, number: signal.Signals, after_epoch: int = 1) -> Cal
             process = read_json(attempt.process)
             lines = read_lines(attempt.metrics)
             if process and len(lines) >= after_epoch and not lines[-1].get("final"):
-                os.kill(process["pid"], number)
+                os.kill(process["pids"][rank], number)
                 return True
         return False
 

@@ -61,6 +61,34 @@ def test_a_library_that_is_not_installed_is_named_with_how_to_install_it(
     assert 'need timm, which is not installed; pip install "cpsc-orchestrate[timm]"' in line
 
 
+@pytest.mark.parametrize(
+    ("search", "misfit"),
+    [
+        ("{low: 8, high: 64}", 9),
+        ("{low: 8, high: 64, step: 7}", 15),
+        ("{low: 8, high: 64, log: true}", 9),
+        ("{choices: [8, 6, 12]}", 6),
+    ],
+)
+def test_workers_that_cannot_share_each_searched_batch_are_refused(
+    refusal: Callable[..., list[str]], search: str, misfit: int
+) -> None:
+    [line] = refusal(overrides=[f"search.batch_size={search}", "resources.workers=4"])
+
+    assert line == (
+        f"--set resources.workers: must divide each batch_size of the search, {misfit} too, but is 4"
+    )
+
+
+@pytest.mark.parametrize("search", ["{low: 8, high: 64, step: 8}", "{choices: [8, 12]}"])
+def test_workers_that_can_share_each_searched_batch_are_accepted(
+    load: Callable[..., Experiment], search: str
+) -> None:
+    overrides = [f"search.batch_size={search}", "resources.workers=4", "train.batch_size=7"]
+
+    assert load(overrides=overrides).config.resources.workers == 4
+
+
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
 def test_a_loss_is_an_objective_in_the_direction_that_is_given(
     load: Callable[..., Experiment], direction: str

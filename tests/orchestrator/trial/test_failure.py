@@ -2,7 +2,7 @@ import errno
 
 import pytest
 
-from cpsc_core.errors import CheckpointError, DataError, DivergedError, TeacherError
+from cpsc_core.errors import CheckpointError, DataError, DivergedError, RankError, TeacherError
 from orchestrator.store.records import EndClass
 from orchestrator.trial.failure import GangLostError, HangError, classify, describe
 
@@ -24,6 +24,7 @@ class OutOfMemoryError(RuntimeError):
         (OSError(errno.ENOSPC, "No space left on device"), EndClass.INFRASTRUCTURE),
         (OSError(errno.ENOENT, "No such file"), EndClass.ERROR),
         (GangLostError("a rank died"), EndClass.INFRASTRUCTURE),
+        (RankError("lost the others"), EndClass.INFRASTRUCTURE),
         (HangError("silence"), EndClass.HANG),
         (ValueError("a bug"), EndClass.ERROR),
     ],
