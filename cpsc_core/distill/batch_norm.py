@@ -100,8 +100,9 @@ def share_batch_norm(network: nn.Module, rank: Rank) -> None:
             if isinstance(layer, _BatchNorm):
                 if type(layer) is not nn.BatchNorm2d or layer.running_mean is None:
                     raise SettingsError(
-                        f"{type(network).__name__} has a layer {layer}, which {rank.world_size} ranks cannot "
-                        "share: only nn.BatchNorm2d with running statistics can be; use one rank"
+                        f"{type(network).__name__} has a {type(layer).__name__} layer, which "
+                        f"{rank.world_size} ranks cannot share, as only a plain BatchNorm2d with running "
+                        "statistics can be; use one rank or another network"
                     )
                 parent.add_module(name, SharedBatchNorm2d(layer, rank))
 

@@ -204,7 +204,7 @@ def test_layers_that_see_the_whole_batch_in_another_way_are_refused() -> None:
 
     for layer in (nn.BatchNorm1d(3), nn.BatchNorm2d(3, track_running_stats=False)):
         with pytest.raises(
-            SettingsError, match=r"a layer BatchNorm.*which 2 ranks cannot share.*use one rank"
+            SettingsError, match=r"has a BatchNorm.d layer, which 2 ranks cannot share.*; use one rank"
         ):
             share_batch_norm(nn.Sequential(nn.Sequential(layer)), pair)
 

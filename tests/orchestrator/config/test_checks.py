@@ -80,7 +80,9 @@ def test_workers_that_cannot_share_each_searched_batch_are_refused(
     )
 
 
-@pytest.mark.parametrize("search", ["{low: 8, high: 64, step: 8}", "{choices: [8, 12]}"])
+@pytest.mark.parametrize(
+    "search", ["{low: 8, high: 64, step: 8}", "{low: 4, high: 1000000000000, step: 4}", "{choices: [8, 12]}"]
+)
 def test_workers_that_can_share_each_searched_batch_are_accepted(
     load: Callable[..., Experiment], search: str
 ) -> None:
