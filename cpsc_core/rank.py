@@ -65,6 +65,10 @@ class Rank:
     def _connected(
         cls, index: int, world_size: int, device: str, timeout_seconds: float, store: Store | None
     ) -> Self:
+        # The first optimiser loads this. If the group is there before it, it keeps hold of the group, whose
+        # threads then live on and may abort the process as it ends.
+        import torch._dynamo
+
         # gloo for tensors on the CPU, so that a question never waits for the GPU
         backend = "cpu:gloo,cuda:nccl" if torch.device(device).type == "cuda" else "gloo"
         with _in_contact(index, world_size):
@@ -75,7 +79,6 @@ class Rank:
                 rank=index,
                 world_size=world_size,
             )
-        # not with the group: a value that still holds it when the process ends aborts the process
         return cls(index=index, world_size=world_size, device=device)
 
     @property

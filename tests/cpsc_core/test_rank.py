@@ -125,6 +125,26 @@ def test_a_rank_that_keeps_silent_is_given_up_after_the_timeout() -> None:
     assert "rank 0 of 2 lost the others: one has died or does not answer" in words
 
 
+def test_no_thread_that_exchanges_anything_outlives_the_connection() -> None:
+    """Such a thread aborts the process at its end, now and then; what keeps it is loaded by an optimiser."""
+    script = """
+import os, pathlib, torch
+from cpsc_core.rank import Rank
+rank = Rank.from_environment(os.environ, timeout_seconds=60)
+torch.optim.Adam([torch.nn.Parameter(torch.ones(1))]).zero_grad()
+rank.leave()
+names = [path.read_text() for path in pathlib.Path("/proc/self/task").glob("*/comm")]
+print([name for name in names if "gloo" in name])
+"""
+    command = [sys.executable, "-c", script]
+    started = [
+        subprocess.Popen(command, env={**os.environ, **told}, stdout=subprocess.PIPE, text=True)
+        for told in environment_of_ranks(2)
+    ]
+
+    assert [each.communicate()[0] for each in started] == ["[]\n", "[]\n"]
+
+
 # A trial on two ranks
 
 
