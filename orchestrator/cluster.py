@@ -21,7 +21,6 @@ __all__ = ["Cluster", "Node", "open_cluster", "remove_scratch"]
 # What Ray, Tune and their libraries would otherwise print, start or write on their own account.
 _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_BACKEND_LOG_LEVEL": "error",
     "RAY_DEDUP_LOGS": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_USAGE_STATS_ENABLED": "0",

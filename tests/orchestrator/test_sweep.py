@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -76,10 +77,13 @@ def test_a_sweep_ends_with_leaderboard_parameters_places_and_the_command_for_mlf
     ).is_file()
 
 
-def test_nothing_of_rays_own_reaches_the_user(printed: str) -> None:
-    assert not [
-        word for word in ("ray::", "raylet", "Ray Tune", "WARNING", "Traceback", "(pid=") if word in printed
-    ]
+def test_nothing_but_the_sweeps_own_lines_reaches_the_user(printed: str) -> None:
+    noise = ("ray::", "raylet", "Ray Tune", "WARNING", "Traceback", "(pid=", "logging.cc")
+    before_leaderboard = printed.partition("\ntiny: ")[0].splitlines()
+
+    assert not [word for word in noise if word in printed]
+    assert before_leaderboard
+    assert all(re.match(r"\d\d:\d\d:\d\d ", line) for line in before_leaderboard)
 
 
 def test_search_and_confirm_ran_as_the_file_says(tiny: Path) -> None:
