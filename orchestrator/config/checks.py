@@ -129,6 +129,14 @@ def _batch_sizes(config: SweepConfig) -> Iterable[int]:
             return [config.train.batch_size]
 
 
+def _workers_have_whole_gpus(config: SweepConfig, _: Node) -> Iterator[Problem]:
+    """NCCL does not connect two ranks of one group that share a GPU."""
+    gpus = config.resources.gpus_per_worker
+    if config.resources.workers > 1 and gpus != "auto" and gpus % 1:
+        text = f"must be a whole number for several workers, which cannot share a GPU, but is {gpus}"
+        yield Problem(("resources", "gpus_per_worker"), text)
+
+
 def _tracking_has_no_credentials(config: SweepConfig, _: Node) -> Iterator[Problem]:
     """The address is noted in the sweep's folder, so not even one from the environment may hold a secret."""
     if config.tracking.uri is not None and holds_credentials(config.tracking.uri):
@@ -163,6 +171,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Check], ...] = (
     (("objective.metric",), _metric_is_known),
     (("objective.metric", "objective.direction"), _direction_suits_metric),
     (("train.batch_size", "search", "resources.workers"), _workers_share_each_batch),
+    (("resources.workers", "resources.gpus_per_worker"), _workers_have_whole_gpus),
     (("tracking.uri",), _tracking_has_no_credentials),
 )
 """Each check after the fields it reads: it is left out where one of them could not be read."""
