@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import UnreachableError, UsageError
+from orchestrator.scratch import remove_scratch
 from orchestrator.trial.assignment import Shape
 
-__all__ = ["Cluster", "Node", "open_cluster", "remove_scratch"]
+__all__ = ["Cluster", "Node", "open_cluster"]
 
 # What Ray, Tune and their libraries would otherwise print, start or write on their own account.
 _QUIET = {
@@ -84,7 +84,8 @@ class Cluster:
 def open_cluster(address: str | None, scratch: Path) -> Iterator[Cluster]:
     """Start a private Ray on this machine, or join the one at `address`, for as long as the block runs.
 
-    A private Ray keeps its files and its own access token under `scratch`, which is removed at the end.
+    A private Ray keeps its files and its own access token under `scratch`, which is removed at the end, as
+    is what Tune leaves there on a cluster that was joined.
     Raises UnreachableError if the cluster does not answer.
     """
     os.environ.update(_QUIET)
@@ -97,20 +98,14 @@ def open_cluster(address: str | None, scratch: Path) -> Iterator[Cluster]:
     for name in ("ray", "ray.tune", "ray.train", "ray.air", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        ray.init(**_options(address, scratch))
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
-        raise UnreachableError(_unreachable(address, error)) from error
-    try:
+        try:
+            ray.init(**_options(address, scratch))
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
+            raise UnreachableError(_unreachable(address, error)) from error
         yield _look(ray)
     finally:
         ray.shutdown()
-        if address is None:
-            remove_scratch(scratch)
-
-
-def remove_scratch(scratch: Path) -> None:
-    """Remove the files of a private Ray that is gone."""
-    shutil.rmtree(scratch, ignore_errors=True)
+        remove_scratch(scratch)
 
 
 def _options(address: str | None, scratch: Path) -> dict[str, Any]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,7 +14,7 @@ from cpsc_core.attempt import replacing
 from cpsc_core.card import TeacherCard
 from cpsc_core.settings import DataSettings, TrialSettings
 from orchestrator.board import Pace
-from orchestrator.cluster import Cluster, open_cluster, remove_scratch
+from orchestrator.cluster import Cluster, open_cluster
 from orchestrator.config import Experiment, SweepConfig, difference, parse_experiment
 from orchestrator.controller import Controller
 from orchestrator.errors import BudgetError, UnreachableError, UsageError
@@ -24,6 +22,7 @@ from orchestrator.interrupt import Interrupt
 from orchestrator.manifest import begin_run, note_teacher
 from orchestrator.progress import Progress
 from orchestrator.reopen import Reopen
+from orchestrator.scratch import new_scratch, remove_scratch
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.lease import Lease, read_owner
 from orchestrator.store.paths import StoragePaths, SweepPaths
@@ -106,7 +105,7 @@ def make_teacher(
     root.mkdir(parents=True, exist_ok=True)
     with (
         Interrupt(lambda: None, "the teacher was not kept") as interrupt,
-        open_cluster(address, _new_scratch()) as cluster,
+        open_cluster(address, new_scratch()) as cluster,
     ):
         card = _teacher_stage(
             experiment.config, StoragePaths(root), cluster, progress, lambda: interrupt.caught is not None
@@ -127,7 +126,7 @@ class _Run:
         self.paths = paths
         self.address = address
         self.progress = progress
-        self.scratch = _new_scratch()
+        self.scratch = new_scratch()
 
     def carry_out(self, reopen: Reopen, *, add_trials: int, takeover: bool) -> Outcome:
         try:
@@ -280,11 +279,6 @@ def _refuse_other_file(paths: SweepPaths, config: SweepConfig) -> None:
             + f"\ngive the experiment another name, or go on with the old file with "
             f"`cpsc-orchestrate resume {paths.root}`"
         )
-
-
-def _new_scratch() -> Path:
-    """Ray's folder. Its sockets lie in it, and a socket's path may have 107 bytes, so it must be short."""
-    return Path(tempfile.gettempdir()) / f"cpsc-ray-{os.getpid()}-{int(time.time())}"
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from typing import Self
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.mirror.sync import Mirror, Synced
-from orchestrator.mirror.tracker import RunStatus
 
 __all__ = ["Background"]
 
@@ -36,7 +35,6 @@ class Background:
         self._grace_seconds = grace_seconds
         self._woken = threading.Event()
         self._leaving = threading.Event()
-        self._status: RunStatus | None = None
         self._failures = 0
         self._last_error: str | None = None
         self._thread = threading.Thread(target=self._follow, name="mirror", daemon=True)
@@ -44,10 +42,6 @@ class Background:
     def wake(self) -> None:
         """Say that something has changed; returns at once."""
         self._woken.set()
-
-    def end_as(self, status: RunStatus) -> None:
-        """Say how the sweep's own run is shown after leaving; without it, see `Mirror.close`."""
-        self._status = status
 
     @property
     def last_error(self) -> str | None:
@@ -87,7 +81,7 @@ class Background:
 
     def _try(self, *, closing: bool) -> None:
         try:
-            synced = self._mirror.close(self._status) if closing else self._mirror.sync()
+            synced = self._mirror.close() if closing else self._mirror.sync()
         except OrchestratorError as error:
             self._note_failure(str(error))
         except Exception as error:
