@@ -1,4 +1,4 @@
-"""What to do next, given what happened: (state, event) to (state, actions), and nothing else.
+"""From (state, event) to (state, actions): pure.
 
 No clock, no file, no Ray and no Optuna is touched here. The controller applies the actions to the real
 world; a simulator can apply them to an imaginary one.
@@ -6,238 +6,27 @@ world; a simulator can apply them to an imaginary one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
+from orchestrator.decide.actions import Action, AskStudy, Commit, Finish, PlanConfirm, RunTrial, Wait
+from orchestrator.decide.events import (
+    Closed,
+    Confirmed,
+    Duplicated,
+    Ended,
+    Event,
+    Reported,
+    SlotFree,
+    Suggested,
+)
+from orchestrator.decide.state import Standing, State
 from orchestrator.store.records import EndClass, Stage, TrialState
 
-__all__ = [
-    "Action",
-    "AskStudy",
-    "Closed",
-    "Commit",
-    "Confirmed",
-    "Duplicated",
-    "Ended",
-    "Event",
-    "Finish",
-    "PlanConfirm",
-    "Reported",
-    "Rules",
-    "RunTrial",
-    "SlotFree",
-    "Standing",
-    "State",
-    "Suggested",
-    "Wait",
-    "count_finished",
-    "decide",
-]
+__all__ = ["count_finished", "decide"]
 
 _FIRST_BACKOFF_SECONDS = 1.0
 _LONGEST_BACKOFF_SECONDS = 60.0
 _DUPLICATES_THAT_END_THE_SEARCH = 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """What the experiment file fixes about a sweep's course."""
-
-    trials: int
-    """Suggestions to ask for; a suggestion that names an existing trial counts."""
-    retry: Mapping[EndClass, int]
-    """Further attempts after a failure, by its class; a class that is missing has none."""
-    confirm: bool
-    """Whether the best configurations are run again with fresh seeds."""
-    seconds: float | None = None
-    """Trial seconds after which nothing new is asked for; None: no limit."""
-    plateau_trials: int | None = None
-    """Finished trials without an improvement after which nothing new is asked for; None: no limit."""
-    plateau_delta: float = 0.0
-    """Least change of the best objective that is an improvement."""
-    maximise: bool = True
-    """Whether a larger objective is better."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """One trial in the controller's eyes."""
-
-    name: str
-    """The trial's hash."""
-    stage: Stage
-    """Which stage asked for it."""
-    number: int | None = None
-    """The sampler's number; None for a confirm trial."""
-    state: TrialState = TrialState.PENDING
-    """Where it stands."""
-    attempts: int = 0
-    """Attempts that were started."""
-    failures: Mapping[EndClass, int] = field(default_factory=dict)
-    """Failed attempts by class, since the trial was last opened."""
-    not_before: float = 0.0
-    """Time before which it is not tried again."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class State:
-    """A sweep in the controller's eyes."""
-
-    rules: Rules
-    """What the experiment file fixes."""
-    trials: Mapping[str, Standing] = field(default_factory=dict)
-    """Every trial by hash."""
-    waiting: tuple[str, ...] = ()
-    """Unfinished trials that are not live, first come first served."""
-    live: frozenset[str] = frozenset()
-    """Trials that an attempt is running for."""
-    suggestions: int = 0
-    """Suggestions asked for so far, duplicates included; also the next number."""
-    duplicates_in_a_row: int = 0
-    """Suggestions since the last one that named a new trial."""
-    seconds: float = 0.0
-    """Trial seconds spent, over all attempts and restarts."""
-    best: float | None = None
-    """Best objective of the search."""
-    since_best: int = 0
-    """Search trials finished since the best objective improved."""
-    closed: str | None = None
-    """Why nothing new is asked for; None while the search is open."""
-    stopping: bool = False
-    """Whether nothing at all is to be started any more."""
-    confirmed: bool = False
-    """Whether the confirm trials were planned."""
-
-
-@dataclass(frozen=True, slots=True)
-class SlotFree:
-    """There is room for one more attempt."""
-
-    now: float
-    """Time, seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Suggested:
-    """The study's answer named a new trial."""
-
-    name: str
-    """The trial's hash."""
-
-
-@dataclass(frozen=True, slots=True)
-class Duplicated:
-    """The study's answer named a trial that already exists."""
-
-    name: str
-    """That trial's hash."""
-
-
-@dataclass(frozen=True, slots=True)
-class Confirmed:
-    """The confirm trials were planned."""
-
-    names: tuple[str, ...]
-    """Their hashes, in the order they are to run."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reported:
-    """A live trial finished an epoch that is not its last."""
-
-    name: str
-    """The trial's hash."""
-    prune: bool
-    """Whether the pruner would end it here."""
-    detail: str | None = None
-    """Why, in words."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """An attempt ended."""
-
-    name: str
-    """The trial's hash."""
-    ended: EndClass
-    """How."""
-    now: float
-    """Time, seconds."""
-    detail: str | None = None
-    """Why, in words."""
-    seconds: float = 0.0
-    """Seconds of work of the attempt."""
-    objective: float | None = None
-    """The objective, if the trial is complete."""
-
-
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """Nothing new is to be asked for; with `stopping`, nothing at all is to be started."""
-
-    reason: str
-    """Why, in words."""
-    stopping: bool = False
-    """Whether waiting trials are left for a later resume."""
-
-
-Event = SlotFree | Suggested | Duplicated | Confirmed | Reported | Ended | Closed
-
-
-@dataclass(frozen=True, slots=True)
-class RunTrial:
-    """Start an attempt."""
-
-    name: str
-    """The trial's hash."""
-    attempt: int
-    """The attempt's number, from 1."""
-
-
-@dataclass(frozen=True, slots=True)
-class AskStudy:
-    """Ask the study for a suggestion."""
-
-    number: int
-    """The suggestion's number, from 0."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlanConfirm:
-    """Write the confirm trials of the best configurations."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Start nothing now."""
-
-    until: float | None
-    """Time at which a backoff ends; None: until an attempt ends."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """The sweep is over."""
-
-    reason: str
-    """Why, in words."""
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """Write a trial's result."""
-
-    name: str
-    """The trial's hash."""
-    state: TrialState
-    """complete, pruned or failed."""
-    cause: str | None = None
-    """Class of the failure; None unless failed."""
-    detail: str | None = None
-    """Why, in words."""
-
-
-Action = RunTrial | AskStudy | PlanConfirm | Wait | Finish | Commit
 
 
 def decide(state: State, event: Event) -> tuple[State, tuple[Action, ...]]:
@@ -294,10 +83,6 @@ def _start(state: State, name: str) -> tuple[State, tuple[Action, ...]]:
     waiting = tuple(each for each in state.waiting if each != name)
     state = replace(_put(state, trial), waiting=waiting, live=state.live | {name})
     return state, (RunTrial(name, trial.attempts),)
-
-
-def _close(state: State, event: Closed) -> State:
-    return replace(state, closed=state.closed or event.reason, stopping=state.stopping or event.stopping)
 
 
 def _why_closed(state: State) -> str | None:
