@@ -4,6 +4,7 @@
   teachers/<hash>/  mlflow.db  mlflow-artifacts/
   <sweep>/
     sweep.yaml  manifest.json  lease  stop  controller.log
+    trials.parquet  metrics.parquet  report.html
     trials/<hash>/  trial.json  result.json  mirror.json  attempts/<n>/
     duplicates/<number>.json
 """
@@ -90,6 +91,21 @@ class SweepPaths:
     def log(self) -> Path:
         """What the controller and Ray had to say."""
         return self.root / "controller.log"
+
+    @property
+    def trials_table(self) -> Path:
+        """A view: a row per trial."""
+        return self.root / "trials.parquet"
+
+    @property
+    def metrics_table(self) -> Path:
+        """A view: a row per trial, epoch and metric."""
+        return self.root / "metrics.parquet"
+
+    @property
+    def report(self) -> Path:
+        """A view: the sweep as one page."""
+        return self.root / "report.html"
 
     @property
     def mirror(self) -> Path:
