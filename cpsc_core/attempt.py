@@ -6,7 +6,7 @@
       log.txt                    what the processes said
       checkpoints/epoch-0010/    state.pt and manifest.json; epoch-0010-iteration-0003 if stopped in between
       samples/epoch-0010.png     class-ordered grid of synthetic images
-      per_class.json             the student's accuracy on every class, after the last epoch
+      per_class.json             student's and teacher's accuracy on every class, after the last epoch
       student.safetensors        weights after the last epoch
       generator.safetensors
       end.json                   written by the controller, not by us
@@ -98,7 +98,7 @@ class AttemptPaths:
 
     @property
     def per_class(self) -> Path:
-        """The student's accuracy on every class of every held-out split, after the last epoch."""
+        """Student's and teacher's accuracy on every class of every held-out split, after the last epoch."""
         return self.root / "per_class.json"
 
     @property

@@ -20,6 +20,7 @@ from cpsc_core.data.labelled import LabelledImages
 __all__ = [
     "Score",
     "Tally",
+    "accuracies_by_class",
     "accuracy",
     "accuracy_by_class",
     "accuracy_on",
@@ -99,7 +100,7 @@ def accuracy_by_class(
     class_names: Sequence[str],
     on_step: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """The content of per_class.json: `classes`, and for each split `images`, `right` and `accuracy` by class.
+    """What a network gets right: `classes`, and for each split `images`, `right` and `accuracy` by class.
 
     The accuracy of a class without images is null.
     """
@@ -109,6 +110,19 @@ def accuracy_by_class(
         shares = [hits / count if count else None for hits, count in zip(right, seen, strict=True)]
         content[split] = {"images": seen, "right": right, "accuracy": shares}
     return content
+
+
+def accuracies_by_class(
+    student: nn.Module,
+    teacher: nn.Module,
+    splits: Mapping[str, LabelledImages],
+    class_names: Sequence[str],
+    on_step: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """The content of per_class.json: `accuracy_by_class` of the student, and under `teacher` the teacher's."""
+    taught = accuracy_by_class(teacher, splits, class_names, on_step)
+    del taught["classes"]
+    return accuracy_by_class(student, splits, class_names, on_step) | {"teacher": taught}
 
 
 def agreement_on(

@@ -41,7 +41,7 @@ from cpsc_core.data.labelled import PlacedData
 from cpsc_core.distill.draws import seeded
 from cpsc_core.distill.trainer import EpochReport, Trainer
 from cpsc_core.errors import AttemptError, DataError, RankError, SettingsError
-from cpsc_core.evaluate import Score, accuracy_by_class, accuracy_on, agreement_on, together
+from cpsc_core.evaluate import Score, accuracies_by_class, accuracy_on, agreement_on, together
 from cpsc_core.images import ImageSpec
 from cpsc_core.probe import load_probe
 from cpsc_core.process import describe_process, logging_to, using_threads, warn_of_drift
@@ -221,7 +221,7 @@ def _assemble(
             spec=placed.spec,
             each_epoch=together(),
             at_the_end=together(),
-            by_class=partial(accuracy_by_class, splits={}, class_names=()),
+            by_class=partial(accuracies_by_class, teacher=teacher, splits={}, class_names=()),
         )
     held_out = {split: placed.load(split).to(device) for split in settings.splits}
     scores = {split: accuracy_on(split, images, on_step) for split, images in held_out.items()}
@@ -235,7 +235,11 @@ def _assemble(
         each_epoch=together(*each_epoch),
         at_the_end=together(*scores.values()),
         by_class=partial(
-            accuracy_by_class, splits=held_out, class_names=placed.data_set.class_names, on_step=on_step
+            accuracies_by_class,
+            teacher=teacher,
+            splits=held_out,
+            class_names=placed.data_set.class_names,
+            on_step=on_step,
         ),
     )
 

@@ -86,13 +86,15 @@ def test_the_student_has_an_accuracy_on_every_class(settings: TrialSettings, fin
     content = json.loads(finished.per_class.read_text())
     last = read_lines(finished.metrics)[-1]
 
-    assert content.keys() == {"classes", "val", "test"}
+    assert content.keys() == {"classes", "val", "test", "teacher"}
     assert content["classes"] == list(DIGITS.class_names)
     for split in ("val", "test"):
         by_class = content[split]
         labels_B = DIGITS.load(split).labels_B
         assert by_class["images"] == torch.bincount(labels_B, minlength=10).tolist()
         assert sum(by_class["right"]) / len(labels_B) == last[f"{split}_accuracy"] <= last[f"{split}_top5"]
+        assert content["teacher"][split]["images"] == by_class["images"]
+        assert content["teacher"][split]["right"] != by_class["right"]
 
 
 def test_lines_are_yielded_once_they_are_in_the_file(settings: TrialSettings, tmp_path: Path) -> None:
