@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from cpsc_core.settings import TrialSettings
 from orchestrator import decide as d
 from orchestrator.config import SweepConfig, resolve
 from orchestrator.confirm import best_trials, confirm_records
+from orchestrator.last_words import explain
 from orchestrator.outcome import objective_value, summarise
 from orchestrator.recovery import describe_cause, is_final, recover
 from orchestrator.store.folder import SweepFolder, TrialFolder
@@ -23,8 +22,6 @@ from orchestrator.study import Study, Suggestion
 from orchestrator.trial.assignment import Assignment, Shape
 
 __all__ = ["Controller"]
-
-_LOG_LINES = 50
 
 
 class Controller:
@@ -72,8 +69,8 @@ class Controller:
         while True:
             (action,) = self._decide(d.SlotFree(self._clock()))
             match action:
-                case d.RunTrial(name, attempt):
-                    return self._assign(name, attempt)
+                case d.RunTrial():
+                    return self._assign(action)
                 case d.AskStudy(number):
                     self._ask(number)
                 case d.PlanConfirm():
@@ -101,20 +98,26 @@ class Controller:
         trial = self._read(assignment.name)
         if trial.history:
             self.newest[trial.name] = trial.history[-1]
-        seconds = trial.attempt_seconds(assignment.attempt)
-        log = trial.paths.attempt(assignment.attempt).log
-        lines = trace or (_tail(log) if ended.is_failure else [])
-        end = AttemptEnd(ended=ended, cause=cause, node=node, seconds=seconds, lines=lines)
-        self._writer.write_end(assignment.name, assignment.attempt, end)
+        end = AttemptEnd(
+            ended=ended,
+            cause=cause,
+            node=node,
+            seconds=trial.attempt_seconds(assignment.attempt),
+            gpus=assignment.shape.all_gpus,
+        )
         if ended.is_failure:
-            self.causes[assignment.name] = f"{ended}: {cause}"
-        self._conclude(trial, assignment.attempt, end)
+            end = explain(end, trial.paths.attempt(assignment.attempt), trace)
+            self.causes[assignment.name] = f"{ended}: {end.cause}"
+        self._writer.write_end(assignment.name, assignment.attempt, end)
+        self._conclude(trial, assignment.attempt, end, recomputed=assignment.recompute)
 
     def _decide(self, event: d.Event) -> tuple[d.Action, ...]:
         self.state, actions = d.decide(self.state, event)
         return actions
 
-    def _conclude(self, trial: TrialFolder, attempt: int, end: AttemptEnd) -> None:
+    def _conclude(
+        self, trial: TrialFolder, attempt: int, end: AttemptEnd, *, recomputed: bool = False
+    ) -> None:
         objective = self._objective(trial) if end.ended is EndClass.COMPLETE else None
         if end.ended is EndClass.COMPLETE and objective is None:
             cause = f"{self.config.objective.metric} is not finite after the last epoch"
@@ -125,6 +128,9 @@ class Controller:
             now=self._clock(),
             detail=end.cause,
             seconds=end.seconds,
+            gpu_seconds=end.seconds * end.gpus,
+            fingerprint=end.fingerprint,
+            recomputed=recomputed or bool(trial.record.settings["train"].get("recompute")),
             objective=objective,
         )
         self._commit(self._decide(event), attempt)
@@ -137,16 +143,24 @@ class Controller:
     def _write_result(self, commit: d.Commit, attempt: int) -> None:
         trial = self._read(commit.name)
         complete = commit.state is TrialState.COMPLETE
+        end = trial.ends.get(attempt) if commit.state is TrialState.FAILED else None
         result = Result(
             state=commit.state,
             objective=self._objective(trial) if complete else None,
             params=trial.record.params,
             metrics=self._summary(trial),
-            timing={"seconds": trial.seconds, "ended": self._clock()},
+            timing={
+                "seconds": trial.seconds,
+                "gpu_seconds": trial.gpu_seconds,
+                "ended": self._clock(),
+            },
             cause=commit.cause,
             detail=commit.detail,
             attempt=attempt,
             generation=self._writer.lease.generation,
+            node=end.node if end else None,
+            lines=end.lines if end else [],
+            stack=end.stack if end else [],
         )
         self._writer.write_result(commit.name, result)
         self.causes[commit.name] = describe_cause(result)
@@ -216,16 +230,17 @@ class Controller:
             generation=self._writer.lease.generation,
         )
 
-    def _assign(self, name: str, attempt: int) -> Assignment:
-        trial = self._read(name)
+    def _assign(self, action: d.RunTrial) -> Assignment:
+        trial = self._read(action.name)
         return Assignment(
-            name=name,
-            attempt=attempt,
+            name=action.name,
+            attempt=action.attempt,
             folder=str(trial.paths.root),
             settings=trial.record.settings,
             shape=self._shape,
             stop_file=str(self.paths.stop),
             hang_seconds=self.config.hang.seconds,
+            recompute=action.recompute,
         )
 
     def _should_prune(self, name: str, line: dict[str, Any]) -> bool:
@@ -273,15 +288,8 @@ def _rules(config: SweepConfig) -> d.Rules:
         retry={EndClass(name): limit for name, limit in config.retry.limits().items()},
         confirm=config.confirm.top > 0,
         seconds=None if budget.hours is None else budget.hours * 3600.0,
+        gpu_seconds=None if budget.gpu_hours is None else budget.gpu_hours * 3600.0,
         plateau_trials=budget.plateau.trials if budget.plateau else None,
         plateau_delta=budget.plateau.min_delta if budget.plateau else 0.0,
         maximise=config.objective.direction == "maximize",
     )
-
-
-def _tail(path: Path) -> list[str]:
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            return [line.rstrip("\n") for line in deque(file, maxlen=_LOG_LINES)]
-    except FileNotFoundError:
-        return []

@@ -67,3 +67,9 @@ def _refuse_change(sweep: str, what: str, before: str | None, now: str) -> None:
             f"the {what} of sweep {sweep} has changed (digest {before[:12]} -> {now[:12]}); "
             "restore it, or give the experiment another name to start afresh"
         )
+
+
+def gpus_before(manifest: Mapping[str, Any], generation: int) -> float:
+    """GPUs that a trial held in the last run before a generation; 0 before any trial ran."""
+    runs = [run for run in manifest.get("runs", []) if "shape" in run and run["generation"] < generation]
+    return float(runs[-1]["shape"]["workers"] * runs[-1]["shape"]["gpus"]) if runs else 0.0

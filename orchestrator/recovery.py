@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator import decide as d
+from orchestrator.manifest import gpus_before
 from orchestrator.store.folder import SweepFolder, TrialFolder
 from orchestrator.store.records import AttemptEnd, Duplicate, EndClass, Result, TrialState
 from orchestrator.store.writer import SweepWriter
@@ -35,8 +36,9 @@ class Recovered:
 def recover(writer: SweepWriter, study: Study, rules: d.Rules) -> Recovered:
     """Read a sweep's folders into a state and a study; attempts that nobody saw end are given an end."""
     folder = SweepFolder(writer.paths)
+    gpus = gpus_before(folder.manifest, writer.lease.generation)
     for trial in folder.trials():
-        _close_attempts(writer, trial)
+        _close_attempts(writer, trial, gpus)
     trials, duplicates = folder.trials(), folder.duplicates()
     by_name = {trial.name: trial for trial in trials}
     entries: dict[int, TrialFolder | Duplicate] = {each.number: each for each in duplicates}
@@ -66,8 +68,8 @@ def describe_cause(result: Result) -> str:
     return ": ".join(each for each in (result.cause, result.detail) if each)
 
 
-def _close_attempts(writer: SweepWriter, trial: TrialFolder) -> None:
-    """Attempts without an end are those that ran when the controller died."""
+def _close_attempts(writer: SweepWriter, trial: TrialFolder, gpus: float) -> None:
+    """Attempts without an end are those that ran when the controller died, on so many GPUs."""
     for number in trial.attempts:
         if number in trial.ends:
             continue
@@ -76,6 +78,7 @@ def _close_attempts(writer: SweepWriter, trial: TrialFolder) -> None:
             ended=EndClass.COMPLETE if finished else EndClass.STOPPED,
             cause=None if finished else "the controller died while it ran",
             seconds=trial.attempt_seconds(number),
+            gpus=gpus,
         )
         writer.write_end(trial.name, number, end)
 
@@ -96,19 +99,24 @@ def _state(rules: d.Rules, trials: Sequence[TrialFolder], suggestions: int) -> d
         waiting=tuple(trial.name for trial in trials if trial.result is None),
         suggestions=suggestions,
         seconds=sum(trial.seconds for trial in trials),
+        gpu_seconds=sum(trial.gpu_seconds for trial in trials),
     )
-    for trial in trials:
-        if trial.result is not None:
-            state = d.count_finished(state, standings[trial.name], trial.result.objective)
+    finished = [(trial, trial.result) for trial in trials if trial.result is not None]
+    # in the order in which they ended, which is the one that a plateau is counted in
+    for trial, result in sorted(finished, key=lambda each: each[1].timing.get("ended", 0.0)):
+        state = d.count_finished(state, standings[trial.name], result.objective)
     return state
 
 
 def _standing(trial: TrialFolder) -> d.Standing:
+    failures = trial.failures()
     return d.Standing(
         name=trial.name,
         stage=trial.record.stage,
         number=trial.record.number,
         state=trial.result.state if trial.result else TrialState.PENDING,
         attempts=max(trial.attempts, default=0),
-        failures=Counter(end.ended for end in trial.failures()),
+        failures=Counter(end.ended for end in failures),
+        fingerprints=frozenset(end.fingerprint for end in failures if end.fingerprint),
+        recompute=any(end.ended is EndClass.OUT_OF_MEMORY for end in trial.ends.values()),
     )

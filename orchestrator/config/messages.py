@@ -37,7 +37,6 @@ _LIMITS: Mapping[str, tuple[str, str]] = {
 }
 
 _LATER_KEYS: Mapping[str, str] = {
-    "budget.gpu_hours": "a limit on GPU hours is not supported yet; use hours, which count every trial",
     "enqueue": "trials with given parameters are not supported yet; leave it out",
     "objective.prune_on": "several objectives are not supported yet; pruning looks at the metric itself",
     "optuna_storage": "a second copy of the study in a database is not supported yet; leave it out",

@@ -125,6 +125,8 @@ class Budget(Block):
     """Suggestions of the sampler."""
     hours: Positive | None = None
     """Hours of work of all trials together, over restarts; null: no limit."""
+    gpu_hours: Positive | None = None
+    """The same hours, each times the GPUs that the trial held; null: no limit."""
     plateau: Plateau | None = None
     """End of a search that no longer improves; null: it goes on."""
 
@@ -155,13 +157,13 @@ class Retry(Block):
     infrastructure: Limit = 5
     """A node or process was lost, or storage failed."""
     out_of_memory: Limit = 1
-    """Memory ran out."""
+    """Memory ran out; the next attempt computes activations twice to save some, and is the last one."""
     hang: Limit = 2
     """No sign of life for too long."""
     diverged: Limit = 0
     """A loss or a weight stopped being finite."""
     error: Limit = 0
-    """Anything else."""
+    """Anything else; a second failure at the same place is the last one, whatever is left of this."""
 
     def limits(self) -> dict[str, int]:
         """Attempts after the first, by class of failure."""

@@ -17,6 +17,8 @@ class RunTrial:
     """The trial's hash."""
     attempt: int
     """The attempt's number, from 1."""
+    recompute: bool = False
+    """Whether it saves memory by computing activations twice."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,7 @@ def _start(state: State, name: str) -> tuple[State, tuple[Action, ...]]:
     trial = replace(trial, state=TrialState.RUNNING, attempts=trial.attempts + 1)
     waiting = tuple(each for each in state.waiting if each != name)
     state = replace(_put(state, trial), waiting=waiting, live=state.live | {name})
-    return state, (RunTrial(name, trial.attempts),)
+    return state, (RunTrial(name, trial.attempts, trial.recompute),)
 
 
 def _why_closed(state: State) -> str | None:
@@ -96,6 +96,8 @@ def _why_closed(state: State) -> str | None:
         return f"space exhausted: {state.duplicates_in_a_row} suggestions in a row named trials that exist"
     if rules.seconds is not None and state.seconds >= rules.seconds:
         return f"budget spent: {state.seconds / 3600:.2f} of {rules.seconds / 3600:.2f} trial hours"
+    if rules.gpu_seconds is not None and state.gpu_seconds >= rules.gpu_seconds:
+        return f"budget spent: {state.gpu_seconds / 3600:.2f} of {rules.gpu_seconds / 3600:.2f} GPU hours"
     if rules.plateau_trials is not None and state.since_best >= rules.plateau_trials:
         return f"plateau: no improvement of {rules.plateau_delta} in {state.since_best} trials"
     return None
@@ -133,6 +135,7 @@ def _hear_end(state: State, event: Ended) -> tuple[State, tuple[Action, ...]]:
         live=state.live - {event.name},
         waiting=tuple(name for name in state.waiting if name != event.name),
         seconds=state.seconds + event.seconds,
+        gpu_seconds=state.gpu_seconds + event.gpu_seconds,
     )
     if trial.state.is_final:
         return count_finished(state, trial, None), ()
@@ -147,17 +150,34 @@ def _hear_end(state: State, event: Ended) -> tuple[State, tuple[Action, ...]]:
 
 
 def _hear_failure(state: State, trial: Standing, event: Ended) -> tuple[State, tuple[Action, ...]]:
-    """Another attempt if the class of the failure has budget left, else the end of the trial."""
+    """Another attempt if that may help and the class of the failure has budget left, else the trial's end."""
     before = trial.failures.get(event.ended, 0)
-    failures = {**trial.failures, event.ended: before + 1}
-    free = event.ended is EndClass.PREEMPTED
-    if free or before < state.rules.retry.get(event.ended, 0):
+    hopeless = _why_hopeless(trial, event)
+    failed = replace(
+        trial,
+        failures={**trial.failures, event.ended: before + 1},
+        fingerprints=trial.fingerprints | ({event.fingerprint} if event.fingerprint else set()),
+        recompute=trial.recompute or event.ended is EndClass.OUT_OF_MEMORY,
+    )
+    has_budget = event.ended is EndClass.PREEMPTED or before < state.rules.retry.get(event.ended, 0)
+    if has_budget and hopeless is None:
         wait = min(_FIRST_BACKOFF_SECONDS * 2.0**before, _LONGEST_BACKOFF_SECONDS)
-        again = replace(trial, state=TrialState.PENDING, failures=failures, not_before=event.now + wait)
+        again = replace(failed, state=TrialState.PENDING, not_before=event.now + wait)
         return replace(_put(state, again), waiting=(event.name, *state.waiting)), ()
-    state = _put(state, replace(trial, state=TrialState.FAILED, failures=failures))
-    commit = Commit(event.name, TrialState.FAILED, event.ended.value, event.detail)
-    return count_finished(state, trial, None), (commit,)
+    state = _put(state, replace(failed, state=TrialState.FAILED))
+    detail = "; ".join(each for each in (event.detail, hopeless) if each) or None
+    return count_finished(state, trial, None), (
+        Commit(event.name, TrialState.FAILED, event.ended.value, detail),
+    )
+
+
+def _why_hopeless(trial: Standing, event: Ended) -> str | None:
+    """Why the next attempt would fail as this one did; None where it might not."""
+    if event.fingerprint is not None and event.fingerprint in trial.fingerprints:
+        return "it failed at the same place before, and is not tried again"
+    if event.ended is EndClass.OUT_OF_MEMORY and event.recomputed:
+        return "computing activations twice did not save enough"
+    return None
 
 
 def _improves(state: State, objective: float) -> bool:

@@ -67,6 +67,12 @@ class Ended:
     """Why, in words."""
     seconds: float = 0.0
     """Seconds of work of the attempt."""
+    gpu_seconds: float = 0.0
+    """The same, times the GPUs it held."""
+    fingerprint: str | None = None
+    """Equal for failures of the same kind at the same place; None where trying again may well help."""
+    recomputed: bool = False
+    """Whether the attempt computed activations twice already to save memory."""
     objective: float | None = None
     """The objective, if the trial is complete."""
 

@@ -22,6 +22,8 @@ class Rules:
     """Whether the best configurations are run again with fresh seeds."""
     seconds: float | None = None
     """Trial seconds after which nothing new is asked for; None: no limit."""
+    gpu_seconds: float | None = None
+    """GPU seconds after which nothing new is asked for; None: no limit."""
     plateau_trials: int | None = None
     """Finished trials without an improvement after which nothing new is asked for; None: no limit."""
     plateau_delta: float = 0.0
@@ -46,6 +48,10 @@ class Standing:
     """Attempts that were started."""
     failures: Mapping[EndClass, int] = field(default_factory=dict)
     """Failed attempts by class, since the trial was last opened."""
+    fingerprints: frozenset[str] = frozenset()
+    """What was the same every time about those of them that would only happen again."""
+    recompute: bool = False
+    """Whether its next attempt saves memory by computing activations twice."""
     not_before: float = 0.0
     """Time before which it is not tried again."""
 
@@ -68,6 +74,8 @@ class State:
     """Suggestions since the last one that named a new trial."""
     seconds: float = 0.0
     """Trial seconds spent, over all attempts and restarts."""
+    gpu_seconds: float = 0.0
+    """GPU seconds spent, over all attempts and restarts."""
     best: float | None = None
     """Best objective of the search."""
     since_best: int = 0

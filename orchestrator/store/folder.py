@@ -83,11 +83,14 @@ class TrialFolder:
 
     def failures(self) -> list[AttemptEnd]:
         """How its attempts failed since the trial was last opened: a reopened one starts afresh."""
-        opened = [
-            number for number in self.attempts if (self.paths.attempt(number).root / "result.json").exists()
-        ]
+        opened = [number for number in self.attempts if self.paths.was_reopened(number)]
         first = max(opened, default=0) + 1
         return [end for number, end in self.ends.items() if number >= first and end.ended.is_failure]
+
+    @property
+    def gpu_seconds(self) -> float:
+        """Seconds of work over all attempts, each times the GPUs it held."""
+        return sum(self.attempt_seconds(number) * end.gpus for number, end in self.ends.items())
 
     def attempt_seconds(self, number: int) -> float:
         """Seconds of one attempt's own work, up to its last metrics line."""

@@ -110,7 +110,7 @@ class Result(_Record):
     metrics: dict[str, Any]
     """Last epoch's metrics, with best and mean-of-last-five of the objective and the teacher's accuracy."""
     timing: dict[str, float]
-    """`seconds` over all attempts, `ended` as Unix time."""
+    """`seconds` and `gpu_seconds` over all attempts, `ended` as Unix time."""
     cause: str | None
     """Class of the failure (an EndClass value); null unless failed."""
     detail: str | None
@@ -119,6 +119,12 @@ class Result(_Record):
     """Number of the attempt the metrics come from."""
     generation: int
     """Generation of the lease it was written under."""
+    node: str | None = None
+    """Host the failed attempt ran on; null unless failed."""
+    lines: list[str] = field(default_factory=list)
+    """Last lines of the failed attempt's log."""
+    stack: list[str] = field(default_factory=list)
+    """Where the failed attempt was, as traceback lines."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "state", TrialState(self.state))
@@ -138,8 +144,14 @@ class AttemptEnd(_Record):
     """Exit code of the process that ended it, if one did."""
     seconds: float = 0.0
     """Seconds of the attempt's own work."""
+    gpus: float = 0.0
+    """GPUs it held meanwhile."""
     lines: list[str] = field(default_factory=list)
-    """Last lines of its log."""
+    """Last lines of its log; empty unless it failed."""
+    stack: list[str] = field(default_factory=list)
+    """Where it was when it failed, as traceback lines."""
+    fingerprint: str | None = None
+    """Equal for failures of the same kind at the same place; null where trying again may well help."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ended", EndClass(self.ended))

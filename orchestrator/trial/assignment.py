@@ -22,6 +22,11 @@ class Shape:
     """GPUs of each rank."""
 
     @property
+    def all_gpus(self) -> float:
+        """GPUs of all ranks together."""
+        return self.workers * self.gpus
+
+    @property
     def device(self) -> str:
         """The torch device of each rank, which sees no GPU but its own."""
         return "cuda" if self.gpus else "cpu"
@@ -50,6 +55,8 @@ class Assignment:
     """File whose existence asks the trial to stop."""
     hang_seconds: float
     """Silence after which the ranks count as hanging."""
+    recompute: bool = False
+    """Whether activations are computed twice, to save memory, although the settings do not say so."""
 
     def to_config(self) -> dict[str, Any]:
         """The assignment as a Tune config."""
