@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cpsc_core.data.labelled import LabelledImages
+from cpsc_core.data.labelled import Images
 
 __all__ = [
     "Score",
@@ -68,7 +68,7 @@ class Tally:
         return int(totals[row]) / int(totals[0])
 
 
-def tally(network: nn.Module, images: LabelledImages, on_step: Callable[[], None] = lambda: None) -> Tally:
+def tally(network: nn.Module, images: Images, on_step: Callable[[], None] = lambda: None) -> Tally:
     """The answers of a network on images that lie on its device. `on_step` is called after each batch."""
     counts: list[Tensor] = []
     with evaluating(network), torch.no_grad():
@@ -78,12 +78,12 @@ def tally(network: nn.Module, images: LabelledImages, on_step: Callable[[], None
     return Tally(torch.stack(counts).sum(0))
 
 
-def accuracy(network: nn.Module, images: LabelledImages, on_step: Callable[[], None] = lambda: None) -> float:
+def accuracy(network: nn.Module, images: Images, on_step: Callable[[], None] = lambda: None) -> float:
     """Share of images whose highest logit is their label's."""
     return tally(network, images, on_step).accuracy
 
 
-def accuracy_on(split: str, images: LabelledImages, on_step: Callable[[], None] = lambda: None) -> Score:
+def accuracy_on(split: str, images: Images, on_step: Callable[[], None] = lambda: None) -> Score:
     """A score that gives `<split>_accuracy`, and `<split>_top5` where there are more than five classes."""
 
     def score(network: nn.Module) -> Mapping[str, float]:
@@ -96,7 +96,7 @@ def accuracy_on(split: str, images: LabelledImages, on_step: Callable[[], None] 
 
 def accuracy_by_class(
     network: nn.Module,
-    splits: Mapping[str, LabelledImages],
+    splits: Mapping[str, Images],
     class_names: Sequence[str],
     on_step: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
@@ -115,19 +115,17 @@ def accuracy_by_class(
 def accuracies_by_class(
     student: nn.Module,
     teacher: nn.Module,
-    splits: Mapping[str, LabelledImages],
+    splits: Mapping[str, Images],
     class_names: Sequence[str],
     on_step: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """The content of per_class.json: `accuracy_by_class` of the student, and under `teacher` the teacher's."""
+    """The content of per_class.json: `accuracy_by_class` of the student, with the teacher's as `teacher`."""
     taught = accuracy_by_class(teacher, splits, class_names, on_step)
     del taught["classes"]
     return accuracy_by_class(student, splits, class_names, on_step) | {"teacher": taught}
 
 
-def agreement_on(
-    probe: LabelledImages, teacher: nn.Module, on_step: Callable[[], None] = lambda: None
-) -> Score:
+def agreement_on(probe: Images, teacher: nn.Module, on_step: Callable[[], None] = lambda: None) -> Score:
     """A score that gives `teacher_agreement`: the share of probe images that a network and the teacher put in
     the same class, whatever class they were made for. The teacher is asked once, here."""
     taught_B = predictions(teacher, probe, on_step)
@@ -139,9 +137,7 @@ def together(*scores: Score) -> Score:
     return lambda network: {name: value for score in scores for name, value in score(network).items()}
 
 
-def predictions(
-    network: nn.Module, images: LabelledImages, on_step: Callable[[], None] = lambda: None
-) -> Tensor:
+def predictions(network: nn.Module, images: Images, on_step: Callable[[], None] = lambda: None) -> Tensor:
     """The class with the highest logit for every image, in their order.
 
     `on_step` is called after each batch.

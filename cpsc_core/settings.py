@@ -138,6 +138,26 @@ class DataSettings:
     """Name in the table of data sets."""
     root: str | None = None
     """Folder with the files; null for data that ships with a package."""
+    mean: tuple[float, ...] | None = None
+    """Per-channel mean that is subtracted from pixels of 0 to 1; null: the data set's own."""
+    std: tuple[float, ...] | None = None
+    """Per-channel deviation that is divided by then; null: the data set's own."""
+    size: int | None = None
+    """Height and width that images are brought to; null: the data set's own."""
+    classes: int | tuple[str, ...] | None = None
+    """For data of one's own: how many classes there are, or what label 0, 1, ... is called."""
+    flips: bool | None = None
+    """For data of one's own: whether a mirrored image keeps its class; null: it does."""
+    train: str | None = None
+    """For data of one's own: files (parquet: a pattern) or folder of the training images below the root."""
+    val: str | None = None
+    """For data of one's own: the same for validation images."""
+    test: str | None = None
+    """For data of one's own: the same for test images."""
+    image: str | None = None
+    """For parquet: the column with the images; null: the only one that can be."""
+    label: str | None = None
+    """For parquet: the column with the classes; null: the only one that can be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,11 +237,12 @@ class TrialSettings:
         """The trial's name: equal exactly when the settings must give the same student.
 
         The full resolved settings are hashed, so a changed default is a changed trial. Paths are left out:
-        the teacher and the data are known by digest, wherever they lie. So is what is only known of the
-        teacher: its accuracy, and its normalisation, which must be that of the data.
+        the teacher and the data are known by digest, wherever they lie and however the data are described.
+        So is what is only known of the teacher: its accuracy, and its normalisation, which must be that of
+        the data.
         """
         meaning = self.to_dict()
-        meaning["data"].pop("root")
+        meaning["data"] = {"name": self.data.name}
         for place in ("weights", "probe", "accuracy", "mean", "std"):
             meaning["teacher"].pop(place)
         canonical = json.dumps(meaning, sort_keys=True, separators=(",", ":"))

@@ -46,6 +46,12 @@ class Digits:
             digest.update(split.encode() + _rows(split).astype("<i8").tobytes())
         return digest.hexdigest()
 
+    def rows(self, split: str, root: Path | None = None) -> NDArray[Any]:
+        """Row numbers of a split in the collection; `root` is not looked at."""
+        del root
+        check_split(split)
+        return _rows(split)
+
     def load(self, split: str, root: Path | None = None) -> LabelledImages:
         """The images of one split in the order of the collection; `root` is not looked at."""
         import torch

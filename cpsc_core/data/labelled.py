@@ -3,26 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from cpsc_core.errors import DataError
+from cpsc_core.errors import DataError, SettingsError
 from cpsc_core.images import ImageSpec
 from cpsc_core.settings import DataSettings
 from cpsc_core.tables import DATA_SETS, lookup
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
-__all__ = ["DataSet", "LabelledImages", "PlacedData", "SPLITS", "check_split"]
+__all__ = ["DataSet", "Images", "LabelledImages", "PlacedData", "SPLITS", "check_split"]
 
 SPLITS = ("train", "val", "test")
 
 
+class Images(Protocol):
+    """Labelled images, handed out in normalised batches."""
+
+    @property
+    def labels_B(self) -> Tensor:  # noqa: N802
+        """int64, from 0."""
+
+    def __len__(self) -> int: ...
+
+    def raw(self, rows_N: Tensor) -> Tensor:
+        """Some images as they are kept: normalised float32, or uint8 pixels that still have to be."""
+
+    def batches(self, size: int) -> Iterator[LabelledImages]:
+        """All images in order, `size` at a time; the last batch may be smaller."""
+
+    def to(self, device: str) -> Self:
+        """The same images on a device."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledImages:
-    """Images with their classes, whole in memory."""
+    """Images with their classes, whole in memory and normalised."""
 
     images_BCHW: Tensor
     """float32, normalised with the data set's own statistics."""
@@ -31,6 +51,10 @@ class LabelledImages:
 
     def __len__(self) -> int:
         return len(self.labels_B)
+
+    def raw(self, rows_N: Tensor) -> Tensor:
+        """Some of the images, normalised."""
+        return self.images_BCHW[rows_N]
 
     def batches(self, size: int) -> Iterator[LabelledImages]:
         """The same images in order, `size` at a time; the last batch may be smaller."""
@@ -44,7 +68,10 @@ class LabelledImages:
 
 
 class DataSet(Protocol):
-    """A value of the table of data sets. Everything but `load` works without torch."""
+    """A data set that is ready to be read. Everything but `load` works without torch.
+
+    The table of data sets has these, and values with a method `adapted` that makes one from settings.
+    """
 
     @property
     def spec(self) -> ImageSpec:
@@ -61,7 +88,10 @@ class DataSet(Protocol):
     def fingerprint(self, root: Path | None) -> str:
         """Hex digest of content and splits: equal exactly when `load` gives the same images."""
 
-    def load(self, split: str, root: Path | None) -> LabelledImages:
+    def rows(self, split: str, root: Path | None) -> NDArray[Any]:
+        """Row numbers of a split in the collection it is drawn from, ascending."""
+
+    def load(self, split: str, root: Path | None) -> Images:
         """The images of train, val or test. Raises DataError if they cannot be had."""
 
 
@@ -82,9 +112,14 @@ class PlacedData:
 
     @classmethod
     def of(cls, settings: DataSettings) -> PlacedData:
-        """The data set that settings name; UnknownNameError if there is none."""
+        """The data set that settings describe; UnknownNameError or SettingsError if there is none."""
+        found = lookup(DATA_SETS, settings.name)
+        if hasattr(found, "adapted"):
+            found = found.adapted(settings)
+        else:
+            _refuse_wishes(settings)
         root = None if settings.root is None else Path(settings.root).expanduser()
-        return cls(lookup(DATA_SETS, settings.name), root)
+        return cls(found, root)
 
     @property
     def spec(self) -> ImageSpec:
@@ -95,6 +130,17 @@ class PlacedData:
         """Hex digest of content and splits."""
         return self.data_set.fingerprint(self.root)
 
-    def load(self, split: str) -> LabelledImages:
+    def rows(self, split: str) -> NDArray[Any]:
+        """Row numbers of a split in the collection it is drawn from, ascending."""
+        return self.data_set.rows(split, self.root)
+
+    def load(self, split: str) -> Images:
         """The images of train, val or test."""
         return self.data_set.load(split, self.root)
+
+
+def _refuse_wishes(settings: DataSettings) -> None:
+    for each in fields(settings):
+        if each.name not in ("name", "root") and getattr(settings, each.name) is not None:
+            word = "normalization" if each.name in ("mean", "std") else each.name
+            raise SettingsError(f"the data set {settings.name} comes as it is; leave out data.{word}")

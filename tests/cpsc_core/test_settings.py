@@ -32,7 +32,8 @@ NOT_IN_IDENTITY = {
     "teacher.accuracy",
     "teacher.mean",
     "teacher.std",
-}
+} | {path for path in field_paths(TrialSettings) if path.startswith("data.") and path != "data.name"}
+"""Where things are, and what the digests of teacher and data stand for."""
 
 
 def number_fields() -> list[tuple[type[Any], str, Any]]:
@@ -145,6 +146,7 @@ def test_the_identity_changes_with_every_field_but_places(path: str) -> None:
         int: 77,
         float: 0.123,
         tuple: ("test",),
+        type(None): (0.5,),
     }[type(value)]
 
     after = replace_path(before, path, other)
