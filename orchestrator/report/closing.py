@@ -13,6 +13,7 @@ from orchestrator.mirror.uri import is_server
 from orchestrator.report.best import best_student, find_best, tracking_uri
 from orchestrator.report.leaderboard import leaderboard_document
 from orchestrator.report.leaderboard_table import render_leaderboard
+from orchestrator.report.snapshot import SweepSnapshot
 from orchestrator.report.status import headline, status_document
 from orchestrator.report.wording import label
 from orchestrator.store.folder import SweepFolder, TrialFolder
@@ -25,6 +26,7 @@ __all__ = ["closing_text"]
 
 def closing_text(folder: SweepFolder) -> Group:
     """Leaderboard, best parameters as YAML, where everything lies; print it with `crop=False`."""
+    folder = SweepSnapshot(folder.paths)
     best = find_best(folder)
     parts: list[RenderableType] = []
     if best is not None:

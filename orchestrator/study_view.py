@@ -1,0 +1,115 @@
+"""A sweep's search as people look at it: an Optuna study of everything that was tried, and what Optuna shows.
+
+Unlike the study that a running search asks (`orchestrator.study`), this one is built from any sweep folder,
+needs no experiment file, and is nobody's state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import optuna
+from optuna.distributions import json_to_distribution
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState as OptunaState
+
+from orchestrator.report.leaderboard import objective_of
+from orchestrator.store.folder import SweepFolder, TrialFolder
+from orchestrator.store.records import TrialState
+
+__all__ = ["figures_page", "importances", "study_of"]
+
+_STATES = {
+    TrialState.PENDING: OptunaState.RUNNING,
+    TrialState.RUNNING: OptunaState.RUNNING,
+    TrialState.COMPLETE: OptunaState.COMPLETE,
+    TrialState.PRUNED: OptunaState.PRUNED,
+    TrialState.FAILED: OptunaState.FAIL,
+}
+_FEWEST_FOR_IMPORTANCES = 4
+_FEWEST_FOR_FIGURES = 2
+
+
+def study_of(folder: SweepFolder) -> optuna.Study:
+    """The search of a sweep as an Optuna study in memory: trials by number, each with its hash and cause.
+
+    Confirm trials are not in it. A suggestion that named an existing trial is told what that came to.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    trials, objective = folder.trials(), objective_of(folder.manifest)
+    by_name = {trial.name: trial for trial in trials}
+    entries = {t.record.number: _frozen(t, t.record, objective.metric) for t in trials}
+    entries |= {d.number: _frozen(by_name[d.name], d, objective.metric) for d in folder.duplicates()}
+    study = optuna.create_study(study_name=folder.name, direction=objective.direction)  # type: ignore[arg-type]
+    study.add_trials(entry for number, entry in sorted(_numbered(entries).items()))
+    return study
+
+
+def importances(study: optuna.Study) -> dict[str, float]:
+    """How much of the objective's variation each parameter explains, largest first, summing to 1.
+
+    Empty while fewer than four trials are complete, or if all of them came to the same.
+    """
+    complete = study.get_trials(deepcopy=False, states=(OptunaState.COMPLETE,))
+    if len(complete) < _FEWEST_FOR_IMPORTANCES or len({trial.value for trial in complete}) == 1:
+        return {}
+    found = optuna.importance.get_param_importances(study)
+    return dict(sorted(found.items(), key=lambda each: -each[1]))
+
+
+def figures_page(study: optuna.Study) -> str | None:
+    """Optuna's own interactive charts on one HTML page that needs no network, about 5 MB.
+
+    History, importances, parallel coordinates, slices and learning curves; None while fewer than two trials
+    are complete.
+    """
+    complete = study.get_trials(deepcopy=False, states=(OptunaState.COMPLETE,))
+    if len(complete) < _FEWEST_FOR_FIGURES:
+        return None
+    import optuna.visualization as charts
+
+    figures = {
+        "Optimisation history": charts.plot_optimization_history(study),
+        "Parallel coordinates": charts.plot_parallel_coordinate(study),
+        "Slices": charts.plot_slice(study),
+        "Learning curves": charts.plot_intermediate_values(study),
+    }
+    if importances(study):
+        figures["Parameter importances"] = charts.plot_param_importances(study)
+    return _page(study.study_name, figures)
+
+
+def _page(name: str, figures: Mapping[str, Any]) -> str:
+    """Figures below each other; the library that draws them is in the page once."""
+    bodies = [
+        figure.update_layout(title=title).to_html(full_html=False, include_plotlyjs=index == 0)
+        for index, (title, figure) in enumerate(figures.items())
+    ]
+    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{name}</title>'
+    return head + "\n".join(bodies) + "</html>\n"
+
+
+def _frozen(trial: TrialFolder, asked: Any, metric: str) -> FrozenTrial:
+    """A trial as Optuna writes it, under the parameters of the suggestion that asked for it."""
+    result = trial.result
+    values = {line["epoch"]: float(line[metric]) for line in trial.history if metric in line}
+    ended = result.timing.get("ended") if result else None
+    return FrozenTrial(
+        number=0,
+        trial_id=0,
+        state=_STATES[trial.state],
+        value=result.objective if result and trial.state is TrialState.COMPLETE else None,
+        datetime_start=datetime.fromtimestamp(trial.record.created),
+        datetime_complete=None if ended is None else datetime.fromtimestamp(ended),
+        params=dict(asked.params),
+        distributions={name: json_to_distribution(each) for name, each in asked.distributions.items()},
+        user_attrs={"trial": trial.name} | ({"cause": result.cause} if result and result.cause else {}),
+        system_attrs={},
+        intermediate_values=values,
+    )
+
+
+def _numbered(entries: Mapping[int | None, FrozenTrial]) -> dict[int, FrozenTrial]:
+    return {number: entry for number, entry in entries.items() if number is not None}
