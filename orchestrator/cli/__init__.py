@@ -8,6 +8,7 @@ from orchestrator import __version__
 from orchestrator.cli.frame import PROGRAM, Program
 from orchestrator.cli.inspecting import INSPECTING
 from orchestrator.cli.preparing import PREPARING
+from orchestrator.cli.reporting import REPORTING
 from orchestrator.cli.running import RUNNING
 
 __all__ = ["main"]
@@ -32,5 +33,5 @@ def main(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (*PREPARING, *RUNNING, *INSPECTING):
+for command in (*PREPARING, *RUNNING, *INSPECTING, *REPORTING):
     main.add_command(command)
