@@ -23,6 +23,7 @@ from orchestrator.manifest import begin_run, note_teacher
 from orchestrator.progress import Progress
 from orchestrator.reopen import Reopen
 from orchestrator.scratch import new_scratch, remove_scratch
+from orchestrator.store.drafts import remove_stale_drafts
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.lease import Lease, read_owner
 from orchestrator.store.paths import StoragePaths, SweepPaths
@@ -140,6 +141,7 @@ class _Run:
             lease = stack.enter_context(Lease.acquire(self.paths.lease, note=note, takeover=takeover))
             if stale := lease.previous.get("scratch"):
                 remove_scratch(Path(stale))
+            remove_stale_drafts(self.paths)
             writer = SweepWriter(self.paths, lease)
             self._prepare(writer, reopen, add_trials)
             stack.enter_context(_logging_to(self.paths.log))
