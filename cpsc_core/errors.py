@@ -6,6 +6,7 @@ CoreError              a person can act on the message
   DataError            a data set that is missing, unreadable or not what the settings say
   TeacherError         teacher weights that are missing, unreadable or of another shape
   AttemptError         an attempt that somebody else has begun; says which numbers are taken
+  ExportError          a student that cannot be written for others, or that answers differently there
   CheckpointError      a checkpoint whose content does not match its manifest
   RankError            a process that cannot go on because of another one of its trial
   DivergedError        a loss or weight stopped being finite; names the term and the epoch
@@ -36,6 +37,10 @@ class TeacherError(CoreError):
 
 class AttemptError(CoreError):
     """An attempt that somebody else has begun; the message says which numbers are taken."""
+
+
+class ExportError(CoreError):
+    """A student that cannot be written as a file that others run, or that answers differently there."""
 
 
 class CheckpointError(CoreError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -10,6 +11,7 @@ from orchestrator.cli.frame import (
     DEFAULT_STORAGE,
     Command,
     json_option,
+    print_facts,
     print_json,
     show,
     storage_option,
@@ -77,4 +79,68 @@ def _compare(sweeps: tuple[str, ...], storage: Path, as_json: bool) -> None:
         show(render_comparison(document))
 
 
-REPORTING = (_report, _compare)
+@click.command("export", cls=Command)
+@sweep_argument
+@click.option("--to", type=click.Choice(["safetensors", "onnx"]), help="Write the student in this format.")
+@click.option(
+    "--images", type=click.IntRange(min=1), metavar="N", help="Write N images of the generator, for training."
+)
+@click.option("--trial", metavar="HASH", help="A trial, or the start of its hash. Default: the best.")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Folder to write to. Default: export/ in the sweep's folder.",
+)
+@json_option
+def _export(
+    sweep: str,
+    storage: Path,
+    to: str | None,
+    images: int | None,
+    trial: str | None,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Write the best student of SWEEP for other programs, or images to train on.
+
+    A student is read back and compared with what the sweep kept before this says that it is done.
+
+    \b
+    Examples:
+      cpsc-orchestrate export digits --to onnx
+      cpsc-orchestrate export digits --images 50000
+    """
+    from orchestrator.export import export_images, export_student
+
+    if (to is None) == (images is None):
+        raise UsageError("export writes a student (--to) or images (--images N); give one of the two")
+    folder = find_sweep(sweep, storage)
+    if to is not None:
+        document = export_student(folder, to=to, trial=trial, output=output)
+    else:
+        document = export_images(folder, images or 0, trial=trial, output=output)
+    if as_json:
+        print_json(document)
+    else:
+        print_facts(_told(document))
+
+
+REPORTING = (_report, _compare, _export)
+
+
+def _told(document: dict[str, Any]) -> dict[str, str]:
+    """An export as people read it."""
+    from orchestrator.report.wording import size
+
+    facts = {"trial": document["trial"], "folder": document["folder"], "size": size(document["bytes"])}
+    if "images" in document:
+        counts = document["images"]
+        return facts | {"images": f"{counts['train']:,} to train on, {counts['test']:,} to test on"}
+    return facts | {
+        "file": document["file"],
+        "parameters": f"{document['parameters']:,}",
+        "latency": f"{document['milliseconds_for_one']:.2f} ms for one image, "
+        f"{document['milliseconds_of_many']:.3f} ms each in batches of 32",
+        "checked": f"answers as the student does, to {document['largest_difference']:.1e}",
+    }

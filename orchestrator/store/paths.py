@@ -7,6 +7,7 @@
     trials.parquet  metrics.parquet  report.html
     trials/<hash>/  trial.json  result.json  mirror.json  attempts/<n>/
     duplicates/<number>.json
+    export/<hash>-<format>/
 """
 
 from __future__ import annotations
@@ -125,6 +126,10 @@ class SweepPaths:
     def duplicate(self, number: int) -> Path:
         """The record of one such suggestion."""
         return self.duplicates / f"{number}.json"
+
+    def export(self, name: str) -> Path:
+        """The folder of one export."""
+        return self.root / "export" / name
 
     def trial(self, name: str) -> TrialPaths:
         """The folder of one trial."""
