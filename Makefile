@@ -3,10 +3,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STORAGE ?= $(HOME)/cpsc-runs
+KILLS ?= 50
+SEED ?= 0
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo ui test lint types contracts unit test-slow gpu-check format lock clean
+.PHONY: help install demo ui test lint types contracts unit test-slow chaos gpu-check format lock clean
 
 help:           ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -35,6 +37,9 @@ unit: $(VENV)/.installed-test       ## the fast tests
 
 test-slow: $(VENV)/.installed-test  ## the tests that take minutes
 	$(BIN)/pytest -m slow
+
+chaos: $(VENV)/.installed-test      ## real sweeps under a random killer: make chaos KILLS=50 SEED=0
+	$(BIN)/python -m tests.chaos --kills $(KILLS) --seed $(SEED)
 
 gpu-check: $(VENV)/.installed-test  ## the tests that need a GPU
 	$(BIN)/pytest -m gpu
