@@ -103,7 +103,7 @@ def _frozen(trial: TrialFolder, asked: Any, metric: str) -> FrozenTrial:
         value=result.objective if result and trial.state is TrialState.COMPLETE else None,
         datetime_start=datetime.fromtimestamp(trial.record.created),
         datetime_complete=None if ended is None else datetime.fromtimestamp(ended),
-        params=dict(asked.params),
+        params={name: asked.params[name] for name in asked.distributions},
         distributions={name: json_to_distribution(each) for name, each in asked.distributions.items()},
         user_attrs={"trial": trial.name} | ({"cause": result.cause} if result and result.cause else {}),
         system_attrs={},

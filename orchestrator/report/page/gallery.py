@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,25 +30,18 @@ class Frame:
 
 
 def frames(samples: Mapping[int, Path], room_bytes: int) -> list[Frame]:
-    """Up to 24 grids evenly over the epochs, first and last included, together `room_bytes` at most.
+    """Up to 24 grids evenly over the epochs, the last included, together `room_bytes` at most.
 
     A grid of many classes is cut off below its first rows, and one that is wide is made smaller. A file that
     is no picture is left out.
     """
     epochs = sorted(samples)
-    for count in range(min(_FRAMES, len(epochs)), 0, -1):
-        chosen = [_frame(epoch, samples[epoch]) for epoch in _spread(epochs, count)]
-        found = [frame for frame in chosen if frame is not None]
-        if sum(len(frame.url) for frame in found) <= room_bytes:
-            return found
-    return []
-
-
-def _spread(epochs: Sequence[int], count: int) -> list[int]:
-    if count == 1:
-        return [epochs[-1]]
-    last = len(epochs) - 1
-    return [epochs[round(index * last / (count - 1))] for index in range(count)]
+    count = min(_FRAMES, len(epochs))
+    chosen = [epochs[-1 - index * len(epochs) // count] for index in range(count)][::-1]
+    found = [frame for epoch in chosen if (frame := _frame(epoch, samples[epoch])) is not None]
+    while sum(len(frame.url) for frame in found) > room_bytes:
+        found = found[::-2][::-1] if len(found) > 1 else []
+    return found
 
 
 def _frame(epoch: int, path: Path) -> Frame | None:
