@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 import errno
+from traceback import format_exception
 
-from cpsc_core.errors import CheckpointError, DataError, DivergedError, RankError, TeacherError
+from cpsc_core.errors import (
+    AttemptError,
+    CheckpointError,
+    DataError,
+    DivergedError,
+    RankError,
+    TeacherError,
+)
 from orchestrator.store.records import EndClass
 
-__all__ = ["GangLostError", "HangError", "classify", "describe"]
+__all__ = [
+    "GangLostError",
+    "HangError",
+    "MemoryShortError",
+    "PreemptedError",
+    "classify",
+    "describe",
+    "trace",
+]
+
+_SHORT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
 
 
 class GangLostError(Exception):
@@ -15,6 +33,14 @@ class GangLostError(Exception):
 
     Not Ray's own error: that one, leaving a step, would have Tune kill the healthy driver as well.
     """
+
+
+class PreemptedError(Exception):
+    """The machine is wanted back."""
+
+
+class MemoryShortError(Exception):
+    """A rank's process was killed because its machine ran out of memory."""
 
 
 class HangError(Exception):
@@ -28,16 +54,19 @@ def classify(error: BaseException) -> EndClass:
             return EndClass.DIVERGED
         case DataError() | TeacherError() | CheckpointError():
             return EndClass.DATA
-        case MemoryError():
+        case MemoryError() | MemoryShortError() | OSError(errno=errno.ENOMEM):
             return EndClass.OUT_OF_MEMORY
-        case GangLostError() | RankError():
+        case PreemptedError():
+            return EndClass.PREEMPTED
+        case GangLostError() | RankError() | AttemptError():
             return EndClass.INFRASTRUCTURE
         case HangError():
             return EndClass.HANG
-        case OSError(errno=errno.ENOSPC | errno.EIO | errno.ESTALE | errno.ENOTCONN):
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EIO | errno.ESTALE | errno.ENOTCONN):
             return EndClass.INFRASTRUCTURE
     names = {kind.__name__ for kind in type(error).__mro__}
-    if "OutOfMemoryError" in names or "out of memory" in str(error).lower():
+    text = str(error).lower()
+    if "OutOfMemoryError" in names or any(each in text for each in _SHORT_OF_MEMORY):
         return EndClass.OUT_OF_MEMORY
     return EndClass.ERROR
 
@@ -45,4 +74,13 @@ def classify(error: BaseException) -> EndClass:
 def describe(error: BaseException) -> str:
     """The failure in one line: its message, with the type's name where that says more."""
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if isinstance(error, DivergedError) else f"{type(error).__name__}: {text}"
+    return text if isinstance(error, _IN_OUR_WORDS) else f"{type(error).__name__}: {text}"
+
+
+def trace(error: BaseException) -> list[str]:
+    """Where it happened, as traceback lines; empty for what happened elsewhere and is told in words."""
+    return [] if isinstance(error, _ELSEWHERE) else "".join(format_exception(error)).splitlines()
+
+
+_ELSEWHERE = (GangLostError, HangError, MemoryShortError, PreemptedError)
+_IN_OUR_WORDS = (DivergedError, *_ELSEWHERE)

@@ -6,142 +6,30 @@ gang in which a rank may have left the order is ended rather than used again.
 
 from __future__ import annotations
 
-import os
-import threading
-import time
-import traceback
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import re
+from dataclasses import replace
+from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError
-from ray.util import get_node_ip_address
+from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from cpsc_core.settings import TrialSettings
 from orchestrator.store.records import EndClass
 from orchestrator.trial.assignment import Assignment, Shape
-from orchestrator.trial.failure import GangLostError, classify, describe
+from orchestrator.trial.failure import GangLostError, MemoryShortError, PreemptedError
+from orchestrator.trial.news import Berth, News
+from orchestrator.trial.nodes import draining, memory_kills
+from orchestrator.trial.rank_process import RankProcess
+from orchestrator.trial.watch import START_SECONDS, Watch
 
-if TYPE_CHECKING:
-    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+__all__ = ["Gang"]
 
-    from cpsc_core.rank import Rank
-
-__all__ = ["Gang", "News", "rest_while_waiting"]
-
-_START_TIMEOUT_SECONDS = 120.0
 _GRACE_SECONDS = 5.0
 """For the other ranks to say what they know of a failure."""
-_EXCHANGE_TIMEOUT_SECONDS = 3600.0
-"""Longer than any hang.seconds that makes sense: the driver watches the ranks, and ends the gang itself."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class News:
-    """What a rank has to say: a metrics line, an end, or both."""
-
-    line: dict[str, Any] | None = None
-    """The metrics line of the epoch that was just finished."""
-    ended: EndClass | None = None
-    """How the attempt ended; None while it goes on."""
-    cause: str | None = None
-    """Why, in one line."""
-    trace: list[str] = field(default_factory=list)
-    """Where, as traceback lines."""
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether the attempt ended in a failure."""
-        return self.ended is not None and self.ended.is_failure
-
-
-class RankProcess:
-    """One training process. Its actor outlives the trial, so that torch is imported once."""
-
-    def __init__(self) -> None:
-        rest_while_waiting()
-        self._rank: Rank | None = None
-        self._meeting_place: TCPStore | None = None
-        self._lines: Iterator[dict[str, Any]] | None = None
-        self._asked_to_stop = threading.Event()
-        self._last_sign = time.monotonic()
-
-    def meet(self) -> tuple[str, int]:
-        """Open a place where the ranks of the gang meet; returns its host and port."""
-        from cpsc_core.rank import meeting_place
-
-        host: str = get_node_ip_address()  # type: ignore[no-untyped-call]
-        self._meeting_place = meeting_place(host)
-        return host, self._meeting_place.port
-
-    def join(self, index: int, shape: Shape, host: str, port: int) -> None:
-        """Become one of the ranks that meet at a place; returns when all of them are there."""
-        from cpsc_core.rank import Rank, meeting_place
-
-        self._rank = Rank.join(
-            self._meeting_place or meeting_place(host, port),
-            index=index,
-            world_size=shape.workers,
-            device=shape.device,
-            timeout_seconds=_EXCHANGE_TIMEOUT_SECONDS,
-        )
-
-    def start(self, config: dict[str, Any]) -> int:
-        """Get ready for an attempt, dropping the one before; returns the process id."""
-        self._drop()
-        from cpsc_core.rank import ALONE
-        from cpsc_core.trial import run_trial
-
-        assignment = Assignment.from_config(config)
-        self._asked_to_stop.clear()
-        self._sign()
-        self._lines = run_trial(
-            TrialSettings.from_dict(assignment.settings),
-            Path(assignment.folder),
-            assignment.attempt,
-            threads=assignment.shape.cpus,
-            device=assignment.shape.device,
-            rank=self._rank or ALONE,
-            should_stop=self._asked_to_stop.is_set,
-            on_step=self._sign,
-        )
-        return os.getpid()
-
-    def advance(self) -> News:
-        """Train to the end of the next epoch. A failure is news too: raising would cost the warm process."""
-        if self._lines is None:
-            raise RuntimeError("the rank was asked to advance before it was given a trial")
-        try:
-            line = next(self._lines)
-        except StopIteration:
-            return News(ended=EndClass.STOPPED)
-        except Exception as error:
-            return News(
-                ended=classify(error), cause=describe(error), trace=traceback.format_exc().splitlines()
-            )
-        return News(line=line, ended=EndClass.COMPLETE if line.get("final") else None)
-
-    @ray.method(concurrency_group="watch")
-    def silence(self) -> float:
-        """Seconds since the last finished update."""
-        return time.monotonic() - self._last_sign
-
-    @ray.method(concurrency_group="watch")
-    def stop(self) -> None:
-        """Ask the trial to checkpoint and end after the iteration it is in."""
-        self._asked_to_stop.set()
-
-    def _sign(self) -> None:
-        self._last_sign = time.monotonic()
-
-    def _drop(self) -> None:
-        lines, self._lines = self._lines, None
-        if lines is not None and hasattr(lines, "close"):
-            lines.close()
+_MACHINE_USED = re.compile(r"was (\S+ used / \S+ limit)")
+_PROCESS_USED = re.compile(r"actual memory used=(\S+?),")
 
 
 class Gang:
@@ -152,6 +40,8 @@ class Gang:
         self.shape = shape
         self.is_sound = True
         self._connected = shape.workers == 1
+        self._berths: list[Berth] = []
+        self._batch_size = 0
         actor: Any = ray.remote(concurrency_groups={"watch": 1})(RankProcess)  # type: ignore[call-overload]
         self._ranks: list[Any] = [
             actor.options(
@@ -164,22 +54,21 @@ class Gang:
             ).remote()
             for index in range(shape.workers)
         ]
+        self._watch = Watch(self._ranks)
 
-    def start(self, config: dict[str, Any]) -> None:
+    def start(self, assignment: Assignment) -> None:
         """Give every rank the trial; raises GangLostError if one does not come up."""
+        self._batch_size = assignment.settings["train"]["batch_size"]
+        config = assignment.to_config()
         try:
             self._connect()
-            ray.get([rank.start.remote(config) for rank in self._ranks], timeout=_START_TIMEOUT_SECONDS)
-        except (RayActorError, GetTimeoutError) as error:
-            raise GangLostError(f"a rank did not start: {_first_line(error)}") from error
-
-    def _connect(self) -> None:
-        if self._connected:
-            return
-        host, port = ray.get(self._ranks[0].meet.remote(), timeout=_START_TIMEOUT_SECONDS)
-        joins = [rank.join.remote(index, self.shape, host, port) for index, rank in enumerate(self._ranks)]
-        ray.get(joins, timeout=_START_TIMEOUT_SECONDS)
-        self._connected = True
+            starts = [rank.start.remote(config) for rank in self._ranks]
+            self._berths = ray.get(starts, timeout=START_SECONDS)
+        except GetTimeoutError as error:
+            raise GangLostError(f"a rank did not start within {START_SECONDS:.0f} s") from error
+        except (RayActorError, OutOfMemoryError) as error:
+            raise self._loss(error, "a rank did not start") from error
+        self._watch.start_anew()
 
     def advance(self) -> list[ray.ObjectRef[News]]:
         """Let every rank train to the end of its next epoch; returns the answers to come."""
@@ -189,42 +78,39 @@ class Gang:
         """The first rank's news once all ranks have answered, None if they have not yet.
 
         A failure is news as soon as one rank has failed: the others may be waiting for it. Raises
-        GangLostError if a rank is gone.
+        GangLostError, MemoryShortError or PreemptedError if a rank is gone.
         """
         said = self._answers(answers, timeout_seconds)
-        if any(each.has_failed for each in said) and len(said) < len(answers):
+        if any(each.has_failed for each in said.values()) and len(said) < len(answers):
             said = self._answers(answers, _GRACE_SECONDS)
-        failures = [each for each in said if each.has_failed]
+        failures = [replace(each, node=self.host(rank)) for rank, each in said.items() if each.has_failed]
         if failures:
             # all ranks find a divergence at the same place; after anything else they may be out of step
             together = len(failures) == len(answers) and {each.ended for each in failures} == {
                 EndClass.DIVERGED
             }
-            self.is_sound = self.shape.workers == 1 or together
+            is_leaving = any(each.ended is EndClass.PREEMPTED for each in failures)
+            self.is_sound = (self.shape.workers == 1 or together) and not is_leaving
             return failures[0]
-        return said[0] if len(said) == len(answers) else None
+        return replace(said[0], node=self.host(0)) if len(said) == len(answers) else None
 
-    def _answers(self, answers: list[ray.ObjectRef[News]], timeout_seconds: float) -> list[News]:
-        """What has been said within some time, in the order of the ranks."""
-        ready, _ = ray.wait(answers, num_returns=len(answers), timeout=timeout_seconds)
+    def host(self, rank: int) -> str | None:
+        """Name of the machine a rank is on; None before it has said so."""
+        return self._berths[rank].host if rank < len(self._berths) else None
+
+    def look(self, hang_seconds: float) -> None:
+        """Raise HangError if nobody makes progress, and what `news` raises if a rank is gone."""
         try:
-            said: list[News] = ray.get([answer for answer in answers if answer in ready])
-        except RayActorError as error:
-            raise GangLostError(f"a rank died: {_first_line(error)}") from error
-        return said
+            self._watch.look()
+        except (RayActorError, OutOfMemoryError) as error:
+            raise self._loss(error, "a rank died") from error
+        self._watch.refuse_silence(hang_seconds)
 
-    def silence(self) -> float:
-        """Seconds since a rank finished an update; raises GangLostError if one is gone.
-
-        One that hangs silences all, which wait for it. The first may be scoring while the others wait.
-        """
-        try:
-            silences: list[float] = ray.get([rank.silence.remote() for rank in self._ranks], timeout=5.0)
-            return min(silences)
-        except GetTimeoutError:
-            return float("inf")
-        except RayActorError as error:
-            raise GangLostError(f"a rank died: {_first_line(error)}") from error
+    def leaving(self) -> str | None:
+        """Which machine of the gang is to be given back, in words; None if none is."""
+        going = draining()
+        hosts = [berth.host for berth in self._berths if berth.node in going]
+        return f"{hosts[0]} is drained; the trial goes on elsewhere" if hosts else None
 
     def stop(self) -> None:
         """Ask every rank to checkpoint and end its trial."""
@@ -236,14 +122,45 @@ class Gang:
         for rank in self._ranks:
             ray.kill(rank)
 
+    def _connect(self) -> None:
+        if self._connected:
+            return
+        host, port = ray.get(self._ranks[0].meet.remote(), timeout=START_SECONDS)
+        joins = [rank.join.remote(index, self.shape, host, port) for index, rank in enumerate(self._ranks)]
+        ray.get(joins, timeout=START_SECONDS)
+        self._connected = True
 
-def rest_while_waiting() -> None:
-    """Let threads of this process sleep, not spin, while they wait for each other; call before torch loads.
+    def _answers(self, answers: list[ray.ObjectRef[News]], timeout_seconds: float) -> dict[int, News]:
+        """What has been said within some time, by rank."""
+        ready, _ = ray.wait(answers, num_returns=len(answers), timeout=timeout_seconds)
+        try:
+            return {rank: ray.get(answer) for rank, answer in enumerate(answers) if answer in ready}
+        except (RayActorError, OutOfMemoryError) as error:
+            raise self._loss(error, "a rank died") from error
 
-    Spinning wins microseconds on an idle machine. On a busy one a spinning thread keeps the processor from
-    the very thread it waits for: synthesising probe images took 85 s instead of 10 s.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    def _loss(self, error: Exception, what: str) -> Exception:
+        """Why a rank is gone, as an error of ours."""
+        if isinstance(error, OutOfMemoryError):
+            return MemoryShortError(self._explain_kill(str(error)))
+        if isinstance(error, RayActorError) and error.preempted:
+            return PreemptedError(f"{what}: its machine was drained and is gone")
+        if self._watch.terminated:
+            return PreemptedError(f"{what} after it had been sent SIGTERM")
+        for index, berth in enumerate(self._berths):
+            if memory_kills(berth.node) > berth.memory_kills:
+                use = self._watch.memory(index)
+                needs = f"; {use.explain(self._batch_size, self.shape.workers)}" if use else ""
+                return MemoryShortError(f"the kernel of {berth.host} killed a rank to free memory{needs}")
+        return GangLostError(f"{what}: {_first_line(error)}")
+
+    def _explain_kill(self, text: str) -> str:
+        """What Ray says on two pages of a process that it killed for memory."""
+        machine, process = _MACHINE_USED.search(text), _PROCESS_USED.search(text)
+        said = f"Ray killed a rank because memory ran out: the machine had {machine[1]}" if machine else text
+        held = f", the rank {process[1]}" if process else ""
+        smaller = self._batch_size // 2
+        advice = f"; try a batch_size of {smaller} instead of {self._batch_size}" if smaller else ""
+        return f"{said}{held}{advice}"
 
 
 def _first_line(error: BaseException) -> str:

@@ -17,7 +17,7 @@ from cpsc_core.errors import CoreError
 from cpsc_core.settings import DataSettings, TeacherTraining
 from orchestrator.errors import UnreachableError
 from orchestrator.trial.assignment import Shape
-from orchestrator.trial.gang import rest_while_waiting
+from orchestrator.trial.rank_process import rest_while_waiting
 
 if TYPE_CHECKING:
     from torch import nn

@@ -5,19 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from ray import tune
-from ray.tune import Callback
+from ray.tune import Callback, Stopper
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from orchestrator.store.records import EndClass
 from orchestrator.trial.assignment import Assignment
-from orchestrator.trial.driver import TrialDriver
-from orchestrator.trial.gang import News
+from orchestrator.trial.driver import LeavingError, TrialDriver
+from orchestrator.trial.news import News
 
 __all__ = ["Orders", "run_trials"]
+
+_Answer = TypeVar("_Answer")
 
 
 class Orders(Protocol):
@@ -45,26 +47,77 @@ class Orders(Protocol):
 def run_trials(orders: Orders, *, slots: int, scratch: Path) -> None:
     """Run attempts on the cluster, `slots` at a time, until the orders are finished.
 
-    Tune keeps nothing: no checkpoint, no snapshot, no logger, no retry, no metric of its own.
+    Tune keeps nothing: no checkpoint, no snapshot, no logger, no retry, no metric of its own. What the orders
+    raise ends everything that runs, and is raised.
     """
-    searcher = _OrdersSearcher(orders)
+    guarded = _Guarded(orders)
+    searcher = _OrdersSearcher(guarded)
     tune.run(
         TrialDriver,
         name="tune",
         config={},
         search_alg=searcher,
         scheduler=_OrdersScheduler(searcher),
+        stop=guarded,
         num_samples=-1,
         max_concurrent_trials=slots,
         reuse_actors=True,
         storage_path=str(scratch / "tune"),
         checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-        callbacks=[_Ticker(orders.tick)],
+        callbacks=[_Ticker(guarded.tick)],
         trial_name_creator=_short_name,
         trial_dirname_creator=_short_name,
         raise_on_failed_trial=False,
         verbose=0,
     )
+    if guarded.error is not None:
+        raise guarded.error
+
+
+class _Guarded(Stopper):
+    """Orders that never raise: Tune would take an error of theirs for one of the trial, and go on.
+
+    After the first one they are asked nothing more, and everything is stopped.
+    """
+
+    def __init__(self, orders: Orders) -> None:
+        self._orders = orders
+        self.error: Exception | None = None
+
+    @property
+    def finished(self) -> bool:
+        return self.error is not None or self._orders.finished
+
+    def hand_out(self) -> Assignment | None:
+        return self._ask(self._orders.hand_out, None)
+
+    def hear_line(self, assignment: Assignment, line: dict[str, Any]) -> bool:
+        return self._ask(lambda: self._orders.hear_line(assignment, line), False)
+
+    def hear_end(
+        self, assignment: Assignment, ended: EndClass, cause: str | None, trace: list[str], node: str | None
+    ) -> None:
+        self._ask(lambda: self._orders.hear_end(assignment, ended, cause, trace, node), None)
+
+    def tick(self) -> None:
+        self._ask(self._orders.tick, None)
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Tune asks about every result; one trial alone is never stopped this way."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Tune asks after every step."""
+        return self.error is not None
+
+    def _ask(self, question: Callable[[], _Answer], otherwise: _Answer) -> _Answer:
+        if self.error is not None:
+            return otherwise
+        try:
+            return question()
+        except Exception as error:
+            self.error = error
+            return otherwise
 
 
 class _OrdersSearcher(Searcher):
@@ -74,7 +127,7 @@ class _OrdersSearcher(Searcher):
         super().__init__()
         self.orders = orders
         self.assignments: dict[str, Assignment] = {}
-        self.deaths: dict[str, str] = {}
+        self.deaths: dict[str, News] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         assignment = self.orders.hand_out()
@@ -89,13 +142,11 @@ class _OrdersSearcher(Searcher):
         """Tune cannot tell pruned from complete, nor why an actor died: the orders know the first."""
         assignment = self.assignments.pop(trial_id)
         if error or result is None:
-            death = self.deaths.pop(trial_id, "")
-            cause = "the trial's driver process died"
-            self.orders.hear_end(assignment, EndClass.INFRASTRUCTURE, cause, death.splitlines(), None)
-            return
-        news: News = result["news"]
+            news = self.deaths.pop(trial_id, News(ended=EndClass.INFRASTRUCTURE))
+        else:
+            news = result["news"]
         ended = news.ended or EndClass.PRUNED
-        self.orders.hear_end(assignment, ended, news.cause, news.trace, result.get("node"))
+        self.orders.hear_end(assignment, ended, news.cause, news.trace, news.node)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the folders are the state."""
@@ -119,7 +170,21 @@ class _OrdersScheduler(FIFOScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Keep what Ray has to say: the searcher is told of an error, and not of which."""
-        self._searcher.deaths[trial.trial_id] = Path(trial.error_file).read_text(encoding="utf-8")
+        self._searcher.deaths[trial.trial_id] = _death(trial)
+
+
+def _death(trial: Any) -> News:
+    """Why a driver is gone: what it left behind, or what Ray says of its process."""
+    said = Path(trial.error_file).read_text(encoding="utf-8")
+    if (left_behind := LeavingError.find(said)) is not None:
+        return left_behind
+    # Tune does not count it as a failure if the machine was drained, and that is all it tells
+    is_preempted = trial.run_metadata.num_failures == 0
+    return News(
+        ended=EndClass.PREEMPTED if is_preempted else EndClass.INFRASTRUCTURE,
+        cause="the trial's driver process died",
+        trace=said.splitlines(),
+    )
 
 
 class _Ticker(Callback):
