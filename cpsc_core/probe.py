@@ -8,7 +8,6 @@ that must be data-free; a trial's own images could not, since a collapsed genera
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cpsc_core.data.labelled import LabelledImages
-from cpsc_core.distill.batch_norm import batch_norm_layers, watching_batch_norm
+from cpsc_core.distill.batch_norm import WatchedNetwork, batch_norm_layers, distance_from_memory
 from cpsc_core.errors import TeacherError
 from cpsc_core.evaluate import evaluating
 from cpsc_core.images import ImageSpec
@@ -95,8 +94,9 @@ def _picture(
     noise_BCHW = torch.from_numpy(chance.standard_normal(shape, dtype=np.float32)).to(labels_B.device)
     images_BCHW = noise_BCHW.requires_grad_()
     optimiser = torch.optim.Adam([images_BCHW], lr=RATE)
+    watched = WatchedNetwork(teacher) if batch_norm_layers(teacher) else None
     for _ in range(STEPS):
-        loss = _complaint(teacher, images_BCHW, labels_B)
+        loss = _complaint(watched or teacher, images_BCHW, labels_B)
         (images_BCHW.grad,) = torch.autograd.grad(loss, images_BCHW)
         optimiser.step()
         with torch.no_grad():
@@ -106,8 +106,8 @@ def _picture(
 
 
 def _complaint(teacher: nn.Module, images_BCHW: Tensor, labels_B: Tensor) -> Tensor:
-    """What the teacher has against some images; it has no opinion on statistics if it remembers none."""
-    has_memory = bool(batch_norm_layers(teacher))
-    with watching_batch_norm(teacher) if has_memory else nullcontext() as watch:
-        loss: Tensor = F.cross_entropy(teacher(images_BCHW).logits_BC, labels_B)
-    return loss if watch is None else loss + BATCH_NORM_PULL * watch.loss()
+    """What the teacher has against some images; it has no opinion on statistics unless it is watched."""
+    if not isinstance(teacher, WatchedNetwork):
+        return F.cross_entropy(teacher(images_BCHW).logits_BC, labels_B)
+    output, seen = teacher(images_BCHW)
+    return F.cross_entropy(output.logits_BC, labels_B) + BATCH_NORM_PULL * distance_from_memory(seen)

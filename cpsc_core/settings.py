@@ -113,8 +113,13 @@ class TrainSettings:
     """Images per step over all ranks together."""
     seed: Annotated[int, Ge(0)] = 0
     """Every random draw is a function of it."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 runs the networks under autocast; losses and weights stay in fp32."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """bf16 and fp16 run the networks under autocast, fp16 with scaled gradients; losses and weights stay in
+    fp32. fp16 is meant for GPUs without bf16: a CPU is slow at it."""
+    compile: bool = False
+    """Whether torch.compile makes the networks faster, after a minute or two of compiling."""
+    recompute: bool = False
+    """Whether memory is saved by computing activations twice; no result depends on it."""
     checkpoint_every: Count = 1
     """Epochs between checkpoints; the last epoch always has one."""
     samples_every: Count = 10
@@ -198,6 +203,8 @@ class TeacherTraining:
     """Share of the label's weight that is spread over all classes."""
     augment: bool = True
     """Random crops, and flips where a mirrored image keeps its class."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 runs the network under autocast, on a CPU about twice as fast; weights and loss stay in fp32."""
     seed: Annotated[int, Ge(0)] = 0
     """Every random draw is a function of it."""
 
@@ -239,10 +246,11 @@ class TrialSettings:
         The full resolved settings are hashed, so a changed default is a changed trial. Paths are left out:
         the teacher and the data are known by digest, wherever they lie and however the data are described.
         So is what is only known of the teacher: its accuracy, and its normalisation, which must be that of
-        the data.
+        the data. And so is what saves memory and changes no result.
         """
         meaning = self.to_dict()
         meaning["data"] = {"name": self.data.name}
+        meaning["train"].pop("recompute")
         for place in ("weights", "probe", "accuracy", "mean", "std"):
             meaning["teacher"].pop(place)
         canonical = json.dumps(meaning, sort_keys=True, separators=(",", ":"))

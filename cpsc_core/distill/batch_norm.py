@@ -1,9 +1,12 @@
-"""What batch norm layers see and remember: `with` blocks that watch it or hold it still; shared layers."""
+"""What batch norm layers see and remember: watched networks, shared layers, blocks that change nothing."""
 
 from __future__ import annotations
 
+import copy
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,43 +14,78 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from cpsc_core.distill.losses import channel_statistics, remembered_distance
 from cpsc_core.errors import SettingsError
+from cpsc_core.networks.output import Output
 from cpsc_core.rank import ALONE, Rank
 
 __all__ = [
-    "BatchNormWatch",
+    "Seen",
     "SharedBatchNorm2d",
+    "WatchedNetwork",
     "batch_norm_layers",
+    "distance_from_memory",
     "forgetting_batch_norm",
+    "remembering_aside",
     "share_batch_norm",
-    "watching_batch_norm",
+    "with_the_same_tensors",
 ]
 
 Statistics = tuple[Tensor, Tensor]
 """Mean and biased variance of each channel."""
 
 
-class BatchNormWatch:
-    """Collects how far the inputs of BatchNorm layers lie from what the layers remember."""
+class Seen(NamedTuple):
+    """What a layer was given, and what it remembers."""
 
-    def __init__(self, rank: Rank) -> None:
-        self._rank = rank
-        self._seen: list[Statistics] = []
-        self._remembered: list[Statistics] = []
+    given: Statistics
+    """Of its input."""
+    remembered: Statistics
+    """Its running mean and variance."""
 
-    def loss(self) -> Tensor:
-        """Sum of `losses.statistics_distance` over the layers run since the block began, all alike.
 
-        The statistics are those of the images of all ranks.
-        """
-        pairs = zip(_merged(self._seen, self._rank), self._remembered, strict=True)
-        return torch.stack([remembered_distance(*seen, *remembered) for seen, remembered in pairs]).sum()
+class WatchedNetwork(nn.Module):
+    """A network that also tells what its BatchNorm2d layers were given.
 
-    def observe(self, layer: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
-        """Forward pre-hook of a layer."""
-        (x_BCHW,) = inputs
+    It shares the tensors of the network it is made from, which itself is left as it is. Raises SettingsError
+    if there is no such layer.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = with_the_same_tensors(network)
+        layers = batch_norm_layers(self.network)
+        if not layers:
+            raise SettingsError(
+                f"{type(network).__name__} has no BatchNorm2d layer with running statistics to match; "
+                "set loss.batch_norm to 0, or distil a teacher that has some"
+            )
+        self._seen: list[Seen] | None = None
+        for layer in layers:
+            layer.register_forward_pre_hook(self._observe)
+
+    def forward(self, x_BCHW: Tensor) -> tuple[Output, list[Seen]]:
+        """What the network returns, and what its layers saw in the order they were run."""
+        seen = self._seen = []
+        output = self.network(x_BCHW)
+        self._seen = None
+        return output, seen
+
+    def _observe(self, layer: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
         assert layer.running_mean is not None and layer.running_var is not None  # noqa: S101
-        self._seen.append(channel_statistics(_exact(x_BCHW, layer.running_mean)))
-        self._remembered.append((layer.running_mean, layer.running_var))
+        given = channel_statistics(*inputs)
+        if self._seen is not None:  # else a block is run a second time, for its gradients
+            self._seen.append(Seen(given, (layer.running_mean, layer.running_var)))
+
+
+def distance_from_memory(seen: Sequence[Seen], rank: Rank = ALONE) -> Tensor:
+    """Sum of `losses.statistics_distance` over the layers, all alike, for the images of all ranks."""
+    pairs = zip(_merged([each.given for each in seen], rank), seen, strict=True)
+    return torch.stack([remembered_distance(*given, *each.remembered) for given, each in pairs]).sum()
+
+
+def with_the_same_tensors(network: nn.Module) -> nn.Module:
+    """A network of the same layers, whose parameters and buffers are those of the given one."""
+    tensors = itertools.chain(network.parameters(), network.buffers())
+    return copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})
 
 
 class SharedBatchNorm2d(nn.BatchNorm2d):
@@ -71,12 +109,11 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         if not (self.training and self.track_running_stats):
             return super().forward(x_BCHW)
         assert self.running_mean is not None  # noqa: S101
-        exact_BCHW = _exact(x_BCHW, self.running_mean)
-        ((mean_C, var_C),) = _merged([channel_statistics(exact_BCHW)], self.rank)
+        ((mean_C, var_C),) = _merged([channel_statistics(x_BCHW)], self.rank)
         self._remember(mean_C.detach(), var_C.detach(), x_BCHW[:, 0].numel() * self.rank.world_size)
         scale_C = (var_C + self.eps).rsqrt() if not self.affine else (var_C + self.eps).rsqrt() * self.weight
         shift_C = -mean_C * scale_C if not self.affine else self.bias - mean_C * scale_C
-        y_BCHW = torch.addcmul(shift_C[:, None, None], exact_BCHW, scale_C[:, None, None])
+        y_BCHW = torch.addcmul(shift_C[:, None, None], x_BCHW, scale_C[:, None, None])
         return y_BCHW.to(x_BCHW.dtype)
 
     def _remember(self, mean_C: Tensor, var_C: Tensor, count: int) -> None:
@@ -114,24 +151,6 @@ def batch_norm_layers(network: nn.Module) -> list[nn.BatchNorm2d]:
 
 
 @contextmanager
-def watching_batch_norm(network: nn.Module, rank: Rank = ALONE) -> Iterator[BatchNormWatch]:
-    """Watch the BatchNorm2d layers of a network while the block runs; SettingsError if it has none."""
-    layers = batch_norm_layers(network)
-    if not layers:
-        raise SettingsError(
-            f"{type(network).__name__} has no BatchNorm2d layer with running statistics to match; "
-            "set loss.batch_norm to 0, or distil a teacher that has some"
-        )
-    watch = BatchNormWatch(rank)
-    handles = [layer.register_forward_pre_hook(watch.observe) for layer in layers]
-    try:
-        yield watch
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@contextmanager
 def forgetting_batch_norm(network: nn.Module) -> Iterator[None]:
     """In train mode, normalise with the statistics of each batch but remember none while the block runs.
 
@@ -147,9 +166,20 @@ def forgetting_batch_norm(network: nn.Module) -> Iterator[None]:
             layer.track_running_stats = True
 
 
-def _exact(x_BCHW: Tensor, remembered_C: Tensor) -> Tensor:
-    """An input in the precision of what is remembered, at least."""
-    return x_BCHW.to(torch.promote_types(x_BCHW.dtype, remembered_C.dtype))
+@contextmanager
+def remembering_aside(network: nn.Module) -> Iterator[None]:
+    """Let what batch norm layers remember while the block runs go into copies, which are then thrown away."""
+    layers = batch_norm_layers(network)
+    kept = [dict(layer.named_buffers()) for layer in layers]
+    for layer, buffers in zip(layers, kept, strict=True):
+        for name, buffer in buffers.items():
+            setattr(layer, name, buffer.clone())
+    try:
+        yield
+    finally:
+        for layer, buffers in zip(layers, kept, strict=True):
+            for name, buffer in buffers.items():
+                setattr(layer, name, buffer)
 
 
 def _merged(own: Sequence[Statistics], rank: Rank) -> Sequence[Statistics]:

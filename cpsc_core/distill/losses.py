@@ -109,15 +109,17 @@ def channel_statistics(x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _ChannelStatistics(torch.autograd.Function):
-    """Mean and biased variance per channel: `torch.var_mean`, seven times as fast on the CPU.
+    """Mean and biased variance per channel, in single precision at least: `torch.var_mean`, faster.
 
     The gradient is written out so that nothing but the input is kept for it.
     """
 
     @staticmethod
     def forward(ctx: FunctionCtx, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-        mean_C = x_BCHW.mean((0, 2, 3))
-        var_C = (x_BCHW - mean_C[:, None, None]).square().mean((0, 2, 3))
+        # As a matrix, which channels_last maps are already: the CPU reduces its columns several times faster.
+        x_NC = x_BCHW.permute(0, 2, 3, 1).flatten(0, 2)
+        mean_C = x_NC.mean(0, dtype=torch.promote_types(x_NC.dtype, torch.float32))
+        var_C = (x_NC - mean_C).square_().mean(0)
         ctx.save_for_backward(x_BCHW, mean_C)
         return mean_C, var_C
 
@@ -128,4 +130,4 @@ class _ChannelStatistics(torch.autograd.Function):
         count = x_BCHW.numel() // len(mean_C)
         slope_C = var_grad_C * (2 / count)
         offset_C = mean_grad_C / count - slope_C * mean_C
-        return torch.addcmul(offset_C[:, None, None], x_BCHW, slope_C[:, None, None])
+        return torch.addcmul(offset_C[:, None, None], x_BCHW, slope_C[:, None, None]).to(x_BCHW.dtype)

@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cpsc_core.distill import losses
-from cpsc_core.distill.batch_norm import BatchNormWatch
 from cpsc_core.distill.presets import Preset
 from cpsc_core.networks.output import Output
 from cpsc_core.settings import LossSettings
@@ -46,16 +45,20 @@ class Objective:
         self.pseudo_label = PSEUDO_LABEL[preset.pseudo_label_on]
 
     def generator(
-        self, student: Output, teacher: Output, labels_B: Tensor, watch: BatchNormWatch | None
+        self, student: Output, teacher: Output, labels_B: Tensor, batch_norm: Tensor | None
     ) -> dict[str, Tensor]:
-        """What the generator descends; a term without weight that costs time is left out."""
+        """What the generator descends; a term without weight that costs time is left out.
+
+        `batch_norm` is how far the teacher's batch norm layers are from what they remember, None if that has
+        no weight.
+        """
         terms = {
             "kl": losses.distillation_kl(student.logits_BC, teacher.logits_BC),
             "ikd": self.generator_distance(student.logits_BC, teacher.logits_BC.detach()),
             "pseudo_label": self.pseudo_label(teacher.logits_BC, labels_B),
         }
-        if watch is not None:
-            terms["batch_norm"] = watch.loss()
+        if batch_norm is not None:
+            terms["batch_norm"] = batch_norm
         if self.settings.contrastive:
             terms["contrastive"] = self._contrast(student, teacher, labels_B)
         return _weighed("generator", terms, self._weights(sign=-1.0))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,16 +17,13 @@ from torch.nn.utils import get_total_norm
 from torch.optim import SGD, Adam, Optimizer
 
 from cpsc_core.distill.adapter import build_adapter
-from cpsc_core.distill.batch_norm import (
-    BatchNormWatch,
-    forgetting_batch_norm,
-    share_batch_norm,
-    watching_batch_norm,
-)
+from cpsc_core.distill.batch_norm import distance_from_memory, forgetting_batch_norm, share_batch_norm
 from cpsc_core.distill.draws import Draws, LatentDraws, Latents, seeded
+from cpsc_core.distill.forward import Forward
 from cpsc_core.distill.generator import Generator
 from cpsc_core.distill.means import RunningMeans
 from cpsc_core.distill.objective import Objective
+from cpsc_core.distill.precision import Precision, exact
 from cpsc_core.distill.presets import preset_named
 from cpsc_core.distill.schedule import SCHEDULES
 from cpsc_core.errors import DivergedError, SettingsError
@@ -40,6 +37,7 @@ __all__ = ["EpochReport", "Trainer"]
 Evaluate = Callable[[nn.Module], Mapping[str, float]]
 
 ADAM_BETAS = (0.5, 0.999)
+PLAYERS = ("generator", "student")
 NUM_SAMPLES = 256
 """Images of the fixed set on which label fidelity is measured."""
 
@@ -74,6 +72,7 @@ class Trainer:
         image: ImageSpec,
         device: str | torch.device = "cpu",
         rank: Rank = ALONE,
+        recompute: bool | None = None,
         draws: Draws | None = None,
         should_stop: Callable[[], bool] = lambda: False,
         on_step: Callable[[], None] = lambda: None,
@@ -83,16 +82,28 @@ class Trainer:
         self.rank = rank
         self.preset = preset_named(settings.preset)
         self.device = torch.device(device)
-        self.teacher = teacher.to(self.device).eval().requires_grad_(False)
-        self.student = student.to(self.device).train()
+        self.teacher = teacher.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        self.student = student.to(self.device, memory_format=torch.channels_last).train()
         with seeded(settings.seed, "generator"):
-            self.generator = Generator(settings.generator, image).to(self.device)
+            self.generator = Generator(settings.generator, image).to(
+                self.device, memory_format=torch.channels_last
+            )
         with seeded(settings.seed, "adapter"):
             adapter = build_adapter(self.student, self.teacher, image)
         self.adapter = adapter.to(self.device).requires_grad_(self.preset.student_contrastive)
         for network in (self.generator, self.student, self.adapter):
             share_batch_norm(network, rank)
             rank.copy_from_first(network.state_dict().values())
+        self.forward = Forward.of(
+            settings,
+            generator=self.generator,
+            student=self.student,
+            teacher=self.teacher,
+            image=image,
+            rank=rank,
+            recompute=settings.recompute if recompute is None else recompute,
+        )
+        self.precision = Precision(settings.precision, self.device, PLAYERS)
         self.objective = Objective(settings.loss, self.preset, self.adapter)
         own_draws = LatentDraws.of(settings, image.num_classes)
         self.draws = draws or own_draws
@@ -102,10 +113,8 @@ class Trainer:
         self.iteration = 0
         self._samples = own_draws.ordered_by_class(NUM_SAMPLES)
         self._schedule = SCHEDULES[self.preset.student_schedule]
-        self._means = {"generator": RunningMeans(), "student": RunningMeans()}
+        self._means = {player: RunningMeans() for player in PLAYERS}
         self._optimisers = self._build_optimisers()
-        with self._watching():  # refuses a teacher without batch norm now, not in the first step
-            pass
 
     def fit(self, evaluate: Evaluate) -> Iterator[EpochReport]:
         """Train from where the run stands to its end, yielding once per finished epoch.
@@ -132,7 +141,7 @@ class Trainer:
         They are normalised by the statistics of their own batch, as the student's are, and leave no trace.
         """
         latents_BZ, labels_B = self._placed(self._samples)
-        with torch.no_grad(), forgetting_batch_norm(self.generator), self._precision():
+        with torch.no_grad(), forgetting_batch_norm(self.generator), self.precision.networks():
             return self.generator(latents_BZ, labels_B), labels_B
 
     def state_dict(self) -> dict[str, Any]:
@@ -159,39 +168,39 @@ class Trainer:
         self._descend("student", self._student_terms(latents_BZ, labels_B))
 
     def _generator_terms(self, latents_BZ: Tensor, labels_B: Tensor) -> Mapping[str, Tensor]:
-        with self._watching() as watch, self._precision():
+        with self.precision.networks():
             images_BCHW = self._images(latents_BZ, labels_B)
-            teacher = self.teacher(images_BCHW)
-            student = self.student(images_BCHW)
-        return self.objective.generator(self._whole(student), self._whole(teacher), labels_B, watch)
+            teacher, seen = self.forward.watched_teacher(images_BCHW)
+            student = self.forward.student(images_BCHW)
+        batch_norm = distance_from_memory(seen, self.rank) if seen else None
+        return self.objective.generator(self._whole(student), self._whole(teacher), labels_B, batch_norm)
 
     def _student_terms(self, latents_BZ: Tensor, labels_B: Tensor) -> Mapping[str, Tensor]:
-        with self._precision():
+        with self.precision.networks():
             with torch.no_grad():
                 images_BCHW = self._images(latents_BZ, labels_B)
-                teacher = self.teacher(images_BCHW)
-            student = self.student(images_BCHW)
+                teacher = self.forward.teacher(images_BCHW)
+            student = self.forward.student(images_BCHW)
         return self.objective.student(self._whole(student), self._whole(teacher), labels_B)
 
     def _images(self, latents_BZ: Tensor, labels_B: Tensor) -> Tensor:
         """This rank's part of a batch."""
-        images_BCHW: Tensor = self.generator(self.rank.part(latents_BZ), self.rank.part(labels_B))
-        return images_BCHW
+        return self.forward.generator(self.rank.part(latents_BZ), self.rank.part(labels_B))
 
     def _whole(self, output: Output) -> Output:
         """What a network says of the whole batch, from what it says of this rank's part."""
-        exact = _exact(output)
+        own = exact(output)
         if self.rank.is_alone:
-            return exact
-        whole = self.rank.gather(torch.cat(exact, 1)).flatten(0, 1)
-        return Output(*torch.split(whole, [tensor.shape[1] for tensor in exact], 1))
+            return own
+        whole = self.rank.gather(torch.cat(own, 1)).flatten(0, 1)
+        return Output(*torch.split(whole, [tensor.shape[1] for tensor in own], 1))
 
     def _descend(self, player: str, terms: Mapping[str, Tensor]) -> None:
         optimiser = self._optimisers[player]
-        terms[f"{player}_loss"].backward()  # type: ignore[no-untyped-call]
+        self.precision.backward(player, terms[f"{player}_loss"])
         learned = optimiser.param_groups[0]["params"]
         self.rank.average(each.grad for each in learned if each.grad is not None)
-        optimiser.step()
+        self.precision.step(player, optimiser)
         optimiser.zero_grad()
         self._means[player].add(terms)
         self.on_step()
@@ -204,7 +213,7 @@ class Trainer:
         metrics |= self._evaluated(evaluate)
         self.epoch += 1
         self.iteration = 0
-        self._means = {"generator": RunningMeans(), "student": RunningMeans()}
+        self._means = {player: RunningMeans() for player in PLAYERS}
         return EpochReport(epoch=self.epoch, metrics=metrics, final=self.epoch == self.settings.epochs)
 
     def _check_finite(self, means: Mapping[str, float]) -> None:
@@ -237,8 +246,14 @@ class Trainer:
             yield self._placed(self.draws(player, self.epoch, step))
 
     def _placed(self, latents: Latents) -> Latents:
-        weight = self.generator.linear.weight
-        return Latents(latents.latents_BZ.to(weight), latents.labels_B.to(self.device))
+        """On the device, without waiting for it."""
+        if self.device.type == "cuda":
+            latents = Latents(*(tensor.pin_memory() for tensor in latents))
+        dtype = self.generator.linear.weight.dtype
+        return Latents(
+            latents.latents_BZ.to(self.device, dtype, non_blocking=True),
+            latents.labels_B.to(self.device, non_blocking=True),
+        )
 
     @contextmanager
     def _student_held(self) -> Iterator[None]:
@@ -253,16 +268,6 @@ class Trainer:
             self.student.train()
             for parameter in learned:
                 parameter.requires_grad_(True)
-
-    def _watching(self) -> AbstractContextManager[BatchNormWatch | None]:
-        return (
-            watching_batch_norm(self.teacher, self.rank) if self.settings.loss.batch_norm else nullcontext()
-        )
-
-    def _precision(self) -> AbstractContextManager[Any]:
-        if self.settings.precision == "bf16":
-            return torch.autocast(self.device.type, torch.bfloat16)
-        return nullcontext()
 
     def _build_optimisers(self) -> dict[str, Optimizer]:
         generator, student = self.settings.generator, self.settings.student
@@ -281,6 +286,7 @@ class Trainer:
             "generator": self.generator,
             "student": self.student,
             "adapter": self.adapter,
+            "precision": self.precision,
             **{f"{player}_optimiser": optimiser for player, optimiser in self._optimisers.items()},
             **{f"{player}_means": means for player, means in self._means.items()},
         }
@@ -293,8 +299,3 @@ def _check_split(batch_size: int, rank: Rank) -> None:
             f"batch_size is {batch_size}, which {rank.world_size} ranks cannot share evenly; "
             f"choose {f'{less} or ' if less else ''}{less + rank.world_size}, or another number of ranks"
         )
-
-
-def _exact(output: Output) -> Output:
-    """The output of a network under autocast in single precision; any other as it is."""
-    return Output(*(tensor.float() if tensor.dtype == torch.bfloat16 else tensor for tensor in output))

@@ -8,14 +8,14 @@ from torch import nn
 from cpsc_core import probe as module
 from cpsc_core.data.digits import DIGITS
 from cpsc_core.data.labelled import LabelledImages
-from cpsc_core.distill.batch_norm import watching_batch_norm
+from cpsc_core.distill.batch_norm import WatchedNetwork, distance_from_memory
 from cpsc_core.errors import TeacherError
 from cpsc_core.images import ImageSpec
 from cpsc_core.networks.output import Output
 from cpsc_core.probe import confident_share, load_probe, make_probe, save_probe
 from cpsc_core.process import using_threads
 from cpsc_core.settings import DataSettings, TeacherTraining
-from cpsc_core.teacher import train_teacher
+from cpsc_core.teacher_training import train_teacher
 from cpsc_core.weights import build_network
 
 
@@ -44,9 +44,9 @@ def test_imagined_images_have_the_statistics_that_the_teacher_remembers(taught: 
     noise_BCHW = torch.randn(40, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     distances = []
     for images_BCHW in (noise_BCHW, make_probe(taught, DIGITS.spec, count=40).images_BCHW):
-        with module.evaluating(taught), torch.no_grad(), watching_batch_norm(taught) as watch:
-            taught(images_BCHW)
-        distances.append(float(watch.loss()))
+        with module.evaluating(taught), torch.no_grad():
+            _, seen = WatchedNetwork(taught)(images_BCHW)
+        distances.append(float(distance_from_memory(seen)))
 
     assert distances[1] < distances[0] / 2
 

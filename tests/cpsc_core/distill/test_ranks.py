@@ -8,7 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cpsc_core.distill.batch_norm import SharedBatchNorm2d, share_batch_norm, watching_batch_norm
+from cpsc_core.distill.batch_norm import (
+    SharedBatchNorm2d,
+    WatchedNetwork,
+    distance_from_memory,
+    share_batch_norm,
+)
 from cpsc_core.distill.draws import LatentDraws, Latents, seeded
 from cpsc_core.distill.presets import PRESETS
 from cpsc_core.distill.trainer import Trainer
@@ -227,9 +232,8 @@ def test_the_statistics_of_all_layers_cost_one_exchange() -> None:
     def act(rank: Rank) -> int:
         teacher, gather, calls = wrn16_1(num_classes=3, channels=1, size=16).eval(), Rank.gather, []
         Rank.gather = lambda self, own: (calls.append(own), gather(self, own))[1]  # type: ignore[method-assign]
-        with watching_batch_norm(teacher, rank) as watch:
-            teacher(torch.ones(2, 1, 16, 16))
-            watch.loss()
+        _, seen = WatchedNetwork(teacher)(torch.ones(2, 1, 16, 16))
+        distance_from_memory(seen, rank)
         return len(calls)
 
     assert on_ranks(2, act) == [1, 1]
