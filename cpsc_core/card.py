@@ -20,7 +20,7 @@ from cpsc_core.settings import TeacherSettings, TeacherTraining
 
 __all__ = ["TeacherCard", "TeacherFolder", "read_card", "teacher_key", "write_card"]
 
-_KEPT_AS = 2
+_KEPT_AS = 3
 """Raised when what is kept for the same teacher changes: its probe images, or what its card says."""
 
 
@@ -67,6 +67,8 @@ class TeacherCard:
     """Name of the data set."""
     data_fingerprint: str
     """Digest of the data set's content and splits."""
+    splits: dict[str, Any]
+    """For val and test how many images they have, and the digest of the rows they are."""
     mean: tuple[float, ...]
     """Per-channel mean that was subtracted from the images it was trained or checked on."""
     std: tuple[float, ...]

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cpsc_core.data.labelled import Images
+from cpsc_core.data.labelled import Images, PlacedData
 
 __all__ = [
     "Score",
@@ -26,6 +26,7 @@ __all__ = [
     "accuracy_on",
     "agreement_on",
     "evaluating",
+    "held_out_accuracy",
     "predictions",
     "tally",
     "together",
@@ -81,6 +82,17 @@ def tally(network: nn.Module, images: Images, on_step: Callable[[], None] = lamb
 def accuracy(network: nn.Module, images: Images, on_step: Callable[[], None] = lambda: None) -> float:
     """Share of images whose highest logit is their label's."""
     return tally(network, images, on_step).accuracy
+
+
+def held_out_accuracy(
+    network: nn.Module,
+    placed: PlacedData,
+    splits: Sequence[str] = ("val", "test"),
+    on_step: Callable[[], None] = lambda: None,
+) -> dict[str, float]:
+    """Top-1 accuracy of a network by split, on the device it lies on."""
+    device = str(next(network.parameters()).device)
+    return {split: accuracy(network, placed.load(split).to(device), on_step) for split in splits}
 
 
 def accuracy_on(split: str, images: Images, on_step: Callable[[], None] = lambda: None) -> Score:

@@ -1,6 +1,6 @@
 """How fast this machine trains and how much it writes: `python -m cpsc_core.measure < request.json`.
 
-A request holds `train` (settings as JSON), `teacher`, `student` and `data` (names of the tables), `threads`
+A request holds `train` and `data` (settings as JSON), `teacher` and `student` (names of the table), `threads`
 and `seconds`; the answer is a Measurement as JSON. The networks are untrained: no speed depends on that.
 """
 
@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from cpsc_core.data.labelled import PlacedData
 from cpsc_core.images import ImageSpec
-from cpsc_core.settings import GeneratorSettings, LossSettings, StudentSettings, TrainSettings
-from cpsc_core.tables import DATA_SETS, METHODS, NETWORKS, lookup
+from cpsc_core.settings import DataSettings, GeneratorSettings, LossSettings, StudentSettings, TrainSettings
+from cpsc_core.tables import METHODS, NETWORKS, lookup
 
 __all__ = ["Measurement", "measure"]
 
@@ -132,9 +133,16 @@ def main(request: Mapping[str, Any]) -> Measurement:
         _train_settings(request["train"]),
         teacher=request["teacher"],
         student=request["student"],
-        image=lookup(DATA_SETS, request["data"]).spec,
+        image=PlacedData.of(_data_settings(request["data"])).spec,
         seconds=request["seconds"],
     )
+
+
+def _data_settings(raw: Mapping[str, Any]) -> DataSettings:
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()
+    }
+    return DataSettings(**values)
 
 
 def _train_settings(raw: Mapping[str, Any]) -> TrainSettings:

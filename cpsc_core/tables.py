@@ -62,9 +62,13 @@ NETWORKS = Table(
     ours={
         "resnet8": "cpsc_core.networks.cifar_resnet:resnet8",
         "resnet20": "cpsc_core.networks.cifar_resnet:resnet20",
+        "resnet20_b": "cpsc_core.networks.cifar_resnet:resnet20_b",
         "resnet32": "cpsc_core.networks.cifar_resnet:resnet32",
+        "resnet32_b": "cpsc_core.networks.cifar_resnet:resnet32_b",
         "resnet44": "cpsc_core.networks.cifar_resnet:resnet44",
+        "resnet44_b": "cpsc_core.networks.cifar_resnet:resnet44_b",
         "resnet56": "cpsc_core.networks.cifar_resnet:resnet56",
+        "resnet56_b": "cpsc_core.networks.cifar_resnet:resnet56_b",
         "resnet18": "cpsc_core.networks.resnet:resnet18",
         "resnet34": "cpsc_core.networks.resnet:resnet34",
         "resnet50": "cpsc_core.networks.resnet:resnet50",
@@ -83,7 +87,17 @@ NETWORKS = Table(
 DATA_SETS = Table(
     "data set",
     group="cpsc_core.data_sets",
-    ours={"digits": "cpsc_core.data.digits:DIGITS"},
+    ours={
+        "cifar10": "cpsc_core.data.torchvision_sets:CIFAR10",
+        "cifar100": "cpsc_core.data.torchvision_sets:CIFAR100",
+        "digits": "cpsc_core.data.digits:DIGITS",
+        "fashion_mnist": "cpsc_core.data.torchvision_sets:FASHION_MNIST",
+        "imagefolder": "cpsc_core.data.image_folder:IMAGEFOLDER",
+        "mnist": "cpsc_core.data.torchvision_sets:MNIST",
+        "parquet": "cpsc_core.data.parquet:PARQUET",
+        "svhn": "cpsc_core.data.torchvision_sets:SVHN",
+        "tiny_imagenet": "cpsc_core.data.tiny_imagenet:TINY_IMAGENET",
+    },
 )
 
 METHODS = Table(

@@ -1,16 +1,14 @@
 """Networks by name, and the files their weights lie in.
 
 Weights are written as safetensors: tensors and nothing else. Files that others made with `torch.save` are
-read too, but only as tensors: a file that needs more is refused, never loaded another way.
+read too, see `cpsc_core.confined`, whatever their collection calls the layers.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 import torch
@@ -18,13 +16,16 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from cpsc_core.attempt import replacing
+from cpsc_core.confined import read_confined
 from cpsc_core.errors import TeacherError
 from cpsc_core.images import ImageSpec
+from cpsc_core.networks.zoo import COUNTER, layer_names, without_wrapping
 from cpsc_core.tables import NETWORKS, lookup
 
 __all__ = ["build_network", "fill_network", "parse_tensors", "read_checkpoint", "read_file", "save_tensors"]
 
-_COUNTER = "num_batches_tracked"
+_ANOTHER_NETWORK = 4
+_ANY_SIZE = 32
 
 
 def build_network(arch: str, spec: ImageSpec) -> nn.Module:
@@ -65,29 +66,29 @@ def parse_tensors(content: bytes, path: Path) -> dict[str, Tensor]:
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """The tensors in a file that somebody else made, by name, on the CPU.
 
-    `.safetensors`, or what `torch.save` wrote: a state dict, or a dictionary with one under `state_dict`. The
-    prefix `module.` of DataParallel is taken off. Raises TeacherError if the file is anything else.
+    `.safetensors`, or what `torch.save` wrote: a state dict, or a dictionary with one under a usual key.
+    Prefixes of wrappers like DataParallel are taken off. Raises TeacherError if the file is anything else.
     """
-    content = read_file(path)
-    tensors = parse_tensors(content, path) if path.suffix == ".safetensors" else _unpickle(content, path)
-    if tensors and all(name.startswith("module.") for name in tensors):
-        tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-    return tensors
+    content = read_file(path) if path.suffix == ".safetensors" else read_confined(path)
+    return without_wrapping(parse_tensors(content, path))
 
 
 def fill_network(network: nn.Module, tensors: Mapping[str, Tensor], *, source: Path, arch: str) -> None:
-    """Copy tensors into a network of the same names and shapes.
+    """Copy tensors into a network of the same shapes, whatever a known collection calls its layers.
 
-    Raises TeacherError naming the tensor, the shape it should have and the one it has. Counters of batches
-    may be missing: old checkpoints have none, and nothing here reads them.
+    Raises TeacherError naming the tensor, the shape it should have and the one it has, and the network the
+    tensors are of if it is one of ours. Counters of batches may be missing.
     """
     expected: dict[str, Tensor] = network.state_dict()
-    needed = {name for name in expected if not name.endswith(_COUNTER)}
-    given = {name for name in tensors if not name.endswith(_COUNTER)}
+    tensors = layer_names(tensors, expected.keys())
+    needed = {name for name in expected if not name.endswith(COUNTER)}
+    given = {name for name in tensors if not name.endswith(COUNTER)}
     if missing := sorted(needed - given):
-        raise TeacherError(f"{source} is not a {arch}: {_several(missing)} is missing")
+        complaint = f"{_several(missing)} is missing{_hint(tensors, missing)}"
+        raise TeacherError(f"{source} is not a {arch}: {complaint}")
     if unknown := sorted(given - needed):
-        raise TeacherError(f"{source} is not a {arch}: {_several(unknown)} has no place in it")
+        complaint = f"{_several(unknown)} has no place in it{_hint(tensors, unknown)}"
+        raise TeacherError(f"{source} is not a {arch}: {complaint}")
     wrong = sorted(
         name for name in expected if name in tensors and tensors[name].shape != expected[name].shape
     )
@@ -99,28 +100,25 @@ def fill_network(network: nn.Module, tensors: Mapping[str, Tensor], *, source: P
     network.load_state_dict({name: tensors.get(name, expected[name]) for name in expected})
 
 
-def _unpickle(content: bytes, path: Path) -> dict[str, Tensor]:
-    try:
-        loaded: Any = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a hostile or broken file provokes, it is the file that is wrong
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise TeacherError(
-            f"{path} cannot be loaded as plain tensors ({reason}); where it came from, save it again with "
-            "torch.save(network.state_dict(), path) or as safetensors"
-        ) from error
-    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
-        loaded = loaded["state_dict"]
-    if not isinstance(loaded, Mapping) or not all(_is_entry(*each) for each in loaded.items()):
-        raise TeacherError(
-            f"{path} holds no state dict: it should be a dictionary of tensors, or have one as 'state_dict'"
-        )
-    return dict(loaded)
+def _hint(tensors: Mapping[str, Tensor], misfits: Sequence[str]) -> str:
+    """Which of our networks the tensors are of, for the end of a message; a few misfits are a slip."""
+    heads = [tensor for tensor in tensors.values() if tensor.ndim == 2]
+    kernels = [tensor for tensor in tensors.values() if tensor.ndim == 4]
+    if len(misfits) < _ANOTHER_NETWORK or not heads or not kernels or kernels[0].shape[1] not in (1, 3):
+        return ""
+    for arch in NETWORKS.ours:
+        with torch.device("meta"):
+            network = lookup(NETWORKS, arch)(
+                num_classes=len(heads[-1]), channels=kernels[0].shape[1], size=_ANY_SIZE
+            )
+        wanted = _shapes(network.state_dict())
+        if _shapes(layer_names(tensors, wanted.keys())) == wanted:
+            return f"; it is a {arch}: set teacher.arch to that"
+    return ""
 
 
-def _is_entry(name: object, tensor: object) -> bool:
-    if not isinstance(name, str) or not isinstance(tensor, Tensor):
-        return False
-    return tensor.layout is torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items() if not name.endswith(COUNTER)}
 
 
 def _wrong_shape(

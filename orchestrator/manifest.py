@@ -57,7 +57,12 @@ def note_teacher(manifest: Mapping[str, Any], card: TeacherCard) -> dict[str, An
     return {
         **manifest,
         "teacher": teacher,
-        "data": {"name": card.data, "fingerprint": card.data_fingerprint},
+        "data": {
+            "name": card.data,
+            "fingerprint": card.data_fingerprint,
+            "splits": card.splits,
+            "normalization": {"mean": list(card.mean), "std": list(card.std)},
+        },
     }
 
 

@@ -33,7 +33,7 @@ def measure(config: SweepConfig) -> dict[str, Any]:
         "train": asdict(config.train),
         "teacher": config.teacher.arch,
         "student": config.student.arch,
-        "data": config.data.name,
+        "data": asdict(config.data.settings()),
         "threads": min(config.resources.cpus_per_worker, _processors()),
         "seconds": _SECONDS_PER_BATCH_SIZE,
     }

@@ -12,7 +12,7 @@ from typing import Any
 
 from cpsc_core.attempt import replacing
 from cpsc_core.card import TeacherCard
-from cpsc_core.settings import DataSettings, TrialSettings
+from cpsc_core.settings import TrialSettings
 from orchestrator.board import Pace
 from orchestrator.cluster import Cluster, open_cluster
 from orchestrator.config import Experiment, SweepConfig, difference, parse_experiment
@@ -240,8 +240,9 @@ def _teacher_stage(
 
     wish = TeacherWish(
         arch=config.teacher.arch,
-        data=_data_settings(config),
+        data=config.data.settings(),
         origin=config.teacher.checkpoint or config.teacher.train,
+        expected_accuracy=config.teacher.expected_accuracy,
         kept_in=storage.teachers,
     )
     shape = _shape(config, cluster)
@@ -253,17 +254,12 @@ def _teacher_stage(
 def _template(config: SweepConfig, storage: StoragePaths, card: TeacherCard) -> TrialSettings:
     """The settings of a trial before anything is searched."""
     return TrialSettings(
-        data=_data_settings(config),
+        data=config.data.settings(),
         data_fingerprint=card.data_fingerprint,
         teacher=card.settings(storage.teacher(card.key)),
         student_arch=config.student.arch,
         train=config.train,
     )
-
-
-def _data_settings(config: SweepConfig) -> DataSettings:
-    root = config.data.root
-    return DataSettings(name=config.data.name, root=None if root is None else str(root.absolute()))
 
 
 def _shape(config: SweepConfig, cluster: Cluster) -> Shape:

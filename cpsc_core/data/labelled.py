@@ -143,4 +143,4 @@ def _refuse_wishes(settings: DataSettings) -> None:
     for each in fields(settings):
         if each.name not in ("name", "root") and getattr(settings, each.name) is not None:
             word = "normalization" if each.name in ("mean", "std") else each.name
-            raise SettingsError(f"the data set {settings.name} comes as it is; leave out data.{word}")
+            raise SettingsError(f"data.{word} must be left out: {settings.name} comes as it is")

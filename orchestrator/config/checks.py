@@ -10,6 +10,7 @@ from cpsc_core.distill.presets import PRESETS
 from cpsc_core.errors import CoreError
 from cpsc_core.networks.offered import check_offered
 from orchestrator.config.chosen import NoPruner
+from orchestrator.config.data_checks import data_is_described, generator_can_draw
 from orchestrator.config.document import Node, Problem, shown
 from orchestrator.config.environment import holds_credentials
 from orchestrator.config.messages import unknown
@@ -21,8 +22,6 @@ __all__ = ["CHECKS", "Check", "FILE_CHECKS"]
 
 Check = Callable[[SweepConfig, Node], Iterator[Problem]]
 """Reads a configuration and the tree it came from, and yields what is wrong."""
-
-_GENERATOR_DOUBLES_TWICE = 4
 
 _KEPT_NAMES = frozenset({"mlflow-artifacts", "mlflow.db", "teachers"})
 
@@ -67,20 +66,6 @@ def _is_network(path: str) -> Check:
                 yield Problem(keys, str(error))
 
     return check
-
-
-def _generator_can_draw(config: SweepConfig, _: Node) -> Iterator[Problem]:
-    name = config.data.name
-    if name not in tables.DATA_SETS:
-        return
-    size = tables.lookup(tables.DATA_SETS, name).spec.size
-    if rest := size % _GENERATOR_DOUBLES_TWICE:
-        smaller = size - rest
-        yield Problem(
-            ("data", "name"),
-            f"its images are {size} pixels wide, but the generator draws multiples of 4; resize them to "
-            f"{smaller} or {smaller + _GENERATOR_DOUBLES_TWICE}",
-        )
 
 
 def _pruner_can_prune(config: SweepConfig, _: Node) -> Iterator[Problem]:
@@ -160,7 +145,8 @@ def _grid_is_finite(config: SweepConfig, _: Node) -> Iterator[Problem]:
 CHECKS: tuple[tuple[tuple[str, ...], Check], ...] = (
     (("name",), _name_is_free),
     (("data.name",), _is_in_table("data.name", "data set", tables.DATA_SETS)),
-    (("data.name",), _generator_can_draw),
+    (("data",), data_is_described),
+    (("data",), generator_can_draw),
     (("teacher.arch",), _is_network("teacher.arch")),
     (("student.arch",), _is_network("student.arch")),
     (("train.method",), _is_in_table("train.method", "method", tables.METHODS)),

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from cpsc_core.settings import TeacherTraining, TrainSettings
+from cpsc_core.settings import TrainSettings
 from orchestrator.config.block import Block, Count
 from orchestrator.config.chosen import NoPruner, Pruner, Sampler, TpeSampler
+from orchestrator.config.data import Data, LocalPath, Teacher
 from orchestrator.config.search import Search
 
 __all__ = ["LOSSES", "NAME_RULE", "PATHS", "SCORES", "SweepConfig"]
@@ -47,48 +48,10 @@ Limit = Annotated[int, Ge(0), Le(100)]
 Positive = Annotated[float, Gt(0.0)]
 
 
-def _check_local(raw: Any) -> Any:
-    if isinstance(raw, str) and (not raw or "://" in raw):
-        raise PydanticCustomError(
-            "path", "must be a path on this machine (remote storage is not supported yet)"
-        )
-    return raw
-
-
-def _expand_home(path: Path) -> Path:
-    try:
-        return path.expanduser()
-    except RuntimeError as error:
-        raise PydanticCustomError("home", "names the home folder of a user who does not exist") from error
-
-
 def _check_gpus(raw: Any) -> Any:
     if raw == "auto" or (isinstance(raw, int | float) and not isinstance(raw, bool) and 0 <= raw <= 1024):
         return raw
     raise PydanticCustomError("gpus", "must be auto or a number from 0 to 1024")
-
-
-LocalPath = Annotated[Path, BeforeValidator(_check_local), AfterValidator(_expand_home)]
-
-
-class Data(Block):
-    """Where the held-out images come from, and the training images if a teacher is trained."""
-
-    name: str
-    """Name in the table of data sets."""
-    root: LocalPath | None = None
-    """Folder with the files; null for data that ships with a package."""
-
-
-class Teacher(Block):
-    """The trained network that is distilled."""
-
-    arch: str
-    """Name in the table of networks."""
-    checkpoint: LocalPath | None = None
-    """File with its weights; null: it is trained once with the settings under `train`, and kept."""
-    train: TeacherTraining = Field(default_factory=TeacherTraining)
-    """How it is trained where there is no checkpoint."""
 
 
 class Student(Block):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import shutil
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from orchestrator.trial.rank_process import rest_while_waiting
 if TYPE_CHECKING:
     from torch import nn
 
+    from cpsc_core.data.labelled import PlacedData
+
 __all__ = ["TeacherWish", "prepare_teacher"]
 
 _SLICE_SECONDS = 0.25
@@ -38,6 +41,8 @@ class TeacherWish:
     """The data it is trained or checked on."""
     origin: TeacherTraining | Path
     """How it is trained, or the file its weights are given in."""
+    expected_accuracy: float | None
+    """What it should score on the validation split; None: nobody says."""
     kept_in: Path
     """The folder with one folder for each kept teacher."""
 
@@ -89,6 +94,7 @@ def _prepare(wish: TeacherWish, threads: int, device: str) -> Iterator[str | Tea
     from cpsc_core.teacher import load_teacher
 
     placed = PlacedData.of(wish.data)
+    yield f"data {wish.data.name}: reading {placed.root or 'what ships with the package'}"
     key = teacher_key(wish.arch, placed.fingerprint(), wish.origin)
     folder = wish.kept_in / key
     folder.mkdir(parents=True, exist_ok=True)
@@ -96,11 +102,13 @@ def _prepare(wish: TeacherWish, threads: int, device: str) -> Iterator[str | Tea
         yield from _own(lease.fileno(), key)
         card = read_card(folder)
         if card is None:
-            yield from _make(wish, folder, threads, device)
+            yield from _make(wish, placed, folder, threads, device)
             card = read_card(folder)
         if card is None:
             raise RuntimeError(f"teacher {key} was made, but {TeacherFolder(folder).card} is not there")
-        load_teacher(card.settings(folder), placed.spec)
+        network = load_teacher(card.settings(folder), placed.spec)
+        if wish.expected_accuracy is not None:
+            _check(network, placed, card.accuracy, wish, threads)
         yield f"teacher {wish.arch} {key}: accuracy {card.accuracy:.4f} (val), kept in {folder}"
         yield card
 
@@ -120,37 +128,70 @@ def _own(handle: int, key: str) -> Iterator[str]:
             return
 
 
-def _make(wish: TeacherWish, folder: Path, threads: int, device: str) -> Iterator[str]:
-    from cpsc_core.data.labelled import PlacedData
+def _make(wish: TeacherWish, placed: PlacedData, folder: Path, threads: int, device: str) -> Iterator[str]:
+    from cpsc_core.evaluate import held_out_accuracy
     from cpsc_core.probe import make_probe
     from cpsc_core.process import using_threads
-    from cpsc_core.teacher import held_out_accuracy, import_checkpoint, keep_teacher
+    from cpsc_core.teacher import import_checkpoint, keep_teacher
 
-    spec = PlacedData.of(wish.data).spec
-    if isinstance(wish.origin, TeacherTraining):
-        network, accuracy = yield from _train(wish, wish.origin, threads, device)
-    else:
-        yield f"teacher {wish.arch}: checking {wish.origin}"
-        network = import_checkpoint(wish.origin, wish.arch, spec).to(device)
-        accuracy = held_out_accuracy(network, wish.data)
     with using_threads(threads):
+        if isinstance(wish.origin, TeacherTraining):
+            network, accuracy = yield from _train(wish, wish.origin, folder, threads, device)
+        else:
+            yield f"teacher {wish.arch}: checking {wish.origin}"
+            network = import_checkpoint(wish.origin, wish.arch, placed.spec).to(device)
+            accuracy = held_out_accuracy(network, placed)
+            _check(network, placed, accuracy["val"], wish, threads)
         network.eval()
-        probe = make_probe(network, spec)
+        yield f"teacher {wish.arch}: making the probe images"
+        probe = make_probe(network, placed.spec)
         keep_teacher(
             folder, network, probe, arch=wish.arch, data=wish.data, accuracy=accuracy, origin=wish.origin
+        )
+    shutil.rmtree(_training_folder(folder), ignore_errors=True)
+
+
+def _check(network: nn.Module, placed: PlacedData, measured: float, wish: TeacherWish, threads: int) -> None:
+    """Refuse a teacher that scores less than it should, with the likely reason."""
+    from cpsc_core.diagnosis import check_accuracy
+    from cpsc_core.process import using_threads
+
+    device = str(next(network.parameters()).device)
+    with using_threads(threads):
+        check_accuracy(
+            network,
+            placed.load("val").to(device),
+            placed.spec,
+            placed.data_set.class_names,
+            measured=measured,
+            expected=wish.expected_accuracy,
         )
 
 
 def _train(
-    wish: TeacherWish, training: TeacherTraining, threads: int, device: str
+    wish: TeacherWish, training: TeacherTraining, folder: Path, threads: int, device: str
 ) -> Generator[str, None, tuple[nn.Module, Mapping[str, float]]]:
-    from cpsc_core.teacher import train_teacher
+    from cpsc_core.teacher_training import Keeping, train_teacher
 
     yield f"teacher {wish.arch}: training it once, {training.epochs} epochs, {threads} thread(s), {device}"
-    told = time.monotonic()
-    for report in train_teacher(wish.arch, wish.data, training, threads=threads, device=device):
-        if time.monotonic() - told > _SECONDS_BETWEEN_LINES:
-            told = time.monotonic()
-            accuracy = report.accuracy["val"]
-            yield f"teacher {wish.arch}: epoch {report.epoch}/{training.epochs}, accuracy {accuracy:.4f}"
+    keeping = Keeping(folder=_training_folder(folder), key=folder.name)
+    reports = train_teacher(wish.arch, wish.data, training, threads=threads, device=device, keeping=keeping)
+    began, first = time.monotonic(), 0
+    told = began
+    for report in reports:
+        now, first = time.monotonic(), first or report.epoch
+        if report.epoch == first > 1:
+            yield f"teacher {wish.arch}: going on from epoch {first - 1}"
+        if now - told > _SECONDS_BETWEEN_LINES:
+            told = now
+            minutes = (now - began) / 60 / (report.epoch - first + 1) * (training.epochs - report.epoch)
+            yield (
+                f"teacher {wish.arch}: epoch {report.epoch}/{training.epochs}, "
+                f"loss {report.train_loss:.3f}, accuracy {report.accuracy['val']:.4f}, {minutes:.0f} min left"
+            )
     return report.network, report.accuracy
+
+
+def _training_folder(folder: Path) -> Path:
+    """Where a training that was cut off goes on from; gone when the teacher is kept."""
+    return folder / "training"

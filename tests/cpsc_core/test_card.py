@@ -17,6 +17,7 @@ CARD = TeacherCard(
     test_accuracy=0.98,
     data="digits",
     data_fingerprint="f",
+    splits={"val": {"images": 7, "rows_sha256": "r"}},
     mean=(0.3, 0.4, 0.5),
     std=(0.1, 0.2, 0.3),
     training={"epochs": 3},

@@ -67,7 +67,7 @@ def test_a_request_is_answered_with_one_json_document() -> None:
         "train": asdict(TRAIN),
         "teacher": "resnet8",
         "student": "resnet8",
-        "data": "digits",
+        "data": {"name": "digits"},
         "threads": 1,
         "seconds": 0.0,
     }

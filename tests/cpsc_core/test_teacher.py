@@ -1,7 +1,5 @@
 import io
-import itertools
 import json
-import math
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,28 +8,20 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
 from cpsc_core import teacher as module
 from cpsc_core.card import TeacherFolder, read_card, teacher_key
 from cpsc_core.data.digits import DIGITS
-from cpsc_core.data.labelled import LabelledImages
-from cpsc_core.errors import DivergedError, TeacherError
+from cpsc_core.data.labelled import LabelledImages, PlacedData
+from cpsc_core.errors import TeacherError
+from cpsc_core.evaluate import held_out_accuracy
 from cpsc_core.images import ImageSpec
 from cpsc_core.process import using_threads
 from cpsc_core.settings import DataSettings, TeacherTraining
-from cpsc_core.teacher import (
-    TeacherReport,
-    held_out_accuracy,
-    import_checkpoint,
-    keep_teacher,
-    load_teacher,
-    train_teacher,
-)
-from cpsc_core.weights import build_network
+from cpsc_core.teacher import import_checkpoint, keep_teacher, load_teacher
+from cpsc_core.teacher_training import TeacherReport, train_teacher
+from cpsc_core.weights import build_network, save_tensors
 
 DATA = DataSettings(name="digits")
 SHORT = TeacherTraining(epochs=2, batch_size=64)
@@ -46,13 +36,9 @@ def one_thread() -> Iterator[None]:
         yield
 
 
-def train(training: TeacherTraining = SHORT, **options: Any) -> list[TeacherReport]:
-    return list(train_teacher("resnet8", DATA, training, threads=1, **options))
-
-
 @pytest.fixture(scope="module")
 def reports() -> list[TeacherReport]:
-    return train()
+    return list(train_teacher("resnet8", DATA, SHORT, threads=1))
 
 
 def keep(folder: Path, report: TeacherReport, origin: Any = SHORT) -> Any:
@@ -60,110 +46,6 @@ def keep(folder: Path, report: TeacherReport, origin: Any = SHORT) -> Any:
     return keep_teacher(
         folder, report.network, probe, arch="resnet8", data=DATA, accuracy=report.accuracy, origin=origin
     )
-
-
-def weights(report: TeacherReport) -> Tensor:
-    return torch.cat([tensor.double().flatten() for tensor in report.network.state_dict().values()])
-
-
-def test_a_teacher_learns_and_tells_how_well(reports: list[TeacherReport]) -> None:
-    first, last = reports
-
-    assert [report.epoch for report in reports] == [1, 2]
-    assert last.train_loss < first.train_loss < math.log(10)
-    assert first.accuracy.keys() == {"val"}
-    assert last.accuracy == held_out_accuracy(last.network, DATA)
-    assert last.accuracy["val"] > 0.5
-
-
-def test_training_depends_on_settings_and_not_on_what_ran_before(reports: list[TeacherReport]) -> None:
-    torch.manual_seed(7)
-
-    again = train()
-
-    assert torch.equal(weights(again[-1]), weights(reports[-1]))
-    assert [report.train_loss for report in again] == [report.train_loss for report in reports]
-
-
-@pytest.mark.parametrize(
-    "change", [{"seed": 1}, {"augment": False}, {"label_smoothing": 0.1}, {"momentum": 0.0}]
-)
-def test_every_setting_counts(reports: list[TeacherReport], change: dict[str, Any]) -> None:
-    other = next(train_teacher("resnet8", DATA, replace(SHORT, **change), threads=1))
-
-    assert other.train_loss != reports[0].train_loss
-
-
-def test_every_step_is_a_sign_of_life() -> None:
-    signs: list[int] = []
-
-    next(train_teacher("resnet8", DATA, SHORT, threads=1, on_step=lambda: signs.append(1)))
-
-    assert len(signs) == 1199 // SHORT.batch_size + 1
-
-
-def test_a_loss_that_is_not_finite_ends_the_training() -> None:
-    with pytest.raises(DivergedError, match="the teacher's loss stopped being finite in epoch 1"):
-        train(replace(SHORT, lr=1e20))
-
-
-def test_the_learning_rate_falls_from_its_peak_to_zero() -> None:
-    images = LabelledImages(torch.zeros(40, 1, 16, 16), torch.zeros(40))
-    batches = module._Batches(images, TeacherTraining(epochs=3, batch_size=8, lr=0.2), DIGITS.spec, False)
-
-    rates = [batches.rate(epoch, step) for epoch in range(3) for step in range(batches.per_epoch)]
-
-    assert rates == sorted(rates, reverse=True)
-    assert (rates[0], batches.rate(3, 0)) == (0.2, 0.0)
-
-
-@given(count=st.integers(1, 40), batch_size=st.integers(2, 50))
-def test_an_epoch_shows_no_image_twice(count: int, batch_size: int) -> None:
-    images = LabelledImages(torch.zeros(count, 1, 2, 2), torch.arange(count))
-    training = TeacherTraining(batch_size=batch_size, augment=False)
-    batches = module._Batches(images, training, DIGITS.spec, False)
-
-    shown = [batch.labels_B.tolist() for batch in batches.of_epoch(0)]
-
-    flat = list(itertools.chain(*shown))
-    assert len(flat) == len(set(flat)) > count - batch_size
-    assert {len(batch) for batch in shown} == {min(batch_size, count)}
-    assert len(shown) == batches.per_epoch
-
-
-def test_every_epoch_has_an_order_of_its_own() -> None:
-    images = LabelledImages(torch.zeros(64, 1, 16, 16), torch.arange(64))
-    batches = module._Batches(images, TeacherTraining(batch_size=64), DIGITS.spec, False)
-
-    first, second, again = (next(batches.of_epoch(epoch)).labels_B.tolist() for epoch in (0, 1, 0))
-
-    assert first == again != second
-    assert sorted(first) == sorted(second) == list(range(64))
-
-
-def test_a_crop_moves_black_in_from_the_border() -> None:
-    images_BCHW = torch.rand(25, 2, 5, 4)
-    black_C11 = torch.tensor([-1.0, -2.0]).view(2, 1, 1)
-    shifts_2B = torch.tensor(list(itertools.product(range(5), range(5)))).T
-
-    cropped_BCHW = module._crop(images_BCHW, shifts_2B, 2, black_C11)
-
-    for image, crop, (down, right) in zip(images_BCHW, cropped_BCHW, shifts_2B.T.tolist(), strict=True):
-        padded = torch.stack([F.pad(image[c], (2,) * 4, value=float(black_C11[c])) for c in range(2)])
-        torch.testing.assert_close(crop, padded[:, down : down + 5, right : right + 4])
-
-
-@pytest.mark.parametrize("flips", [True, False])
-def test_images_are_mirrored_only_where_they_keep_their_class(flips: bool) -> None:
-    size = DIGITS.spec.size
-    ramp_BCHW = torch.arange(float(size)).expand(64, 1, size, size)
-    images = LabelledImages(ramp_BCHW, torch.zeros(64))
-    batches = module._Batches(images, TeacherTraining(batch_size=64), DIGITS.spec, flips)
-
-    shown_BCHW = next(batches.of_epoch(0)).images_BCHW
-
-    falling = int((shown_BCHW[:, 0, size // 2, 4] > shown_BCHW[:, 0, size // 2, 9]).sum())
-    assert (10 < falling < 54) if flips else falling == 0
 
 
 def test_a_kept_teacher_comes_back_frozen_and_to_the_bit(
@@ -210,10 +92,10 @@ def test_the_card_is_written_last(
 def test_a_given_teacher_is_kept_under_the_digest_of_its_file(
     tmp_path: Path, reports: list[TeacherReport]
 ) -> None:
-    path = tmp_path / "given.pt"
-    torch.save(reports[-1].network.state_dict(), path)
+    path = tmp_path / "given.safetensors"
+    save_tensors(path, reports[-1].network.state_dict())
     network = import_checkpoint(path, "resnet8", DIGITS.spec)
-    report = replace(reports[-1], network=network, accuracy=held_out_accuracy(network, DATA))
+    report = replace(reports[-1], network=network, accuracy=held_out_accuracy(network, PlacedData.of(DATA)))
 
     card = keep(tmp_path / "kept", report, origin=path)
 
@@ -275,12 +157,12 @@ def test_a_teacher_of_unknown_normalisation_is_taken(tmp_path: Path, reports: li
 
 
 def test_a_given_file_of_another_network_is_refused(tmp_path: Path) -> None:
-    torch.save(build_network("resnet20", DIGITS.spec).state_dict(), tmp_path / "t.pt")
+    save_tensors(tmp_path / "t.safetensors", build_network("resnet20", DIGITS.spec).state_dict())
 
     with pytest.raises(
-        TeacherError, match=r"t\.pt is not a resnet8: layer1\.1\.bn1\.bias .* has no place in it"
+        TeacherError, match=r"t\.safetensors is not a resnet8: layer1\.1\.bn1\.bias .* has no place in it"
     ):
-        import_checkpoint(tmp_path / "t.pt", "resnet8", DIGITS.spec)
+        import_checkpoint(tmp_path / "t.safetensors", "resnet8", DIGITS.spec)
 
 
 def old_gpu_checkpoint(path: Path) -> dict[str, Tensor]:

@@ -1,9 +1,4 @@
-import io
-import pickle
-import zipfile
-from collections import OrderedDict
 from pathlib import Path
-from typing import Any
 
 import pytest
 import safetensors.torch
@@ -33,16 +28,6 @@ def assert_equal(network: nn.Module, state: dict[str, Tensor]) -> None:
     assert all(torch.equal(tensor, state[name]) for name, tensor in network.state_dict().items())
 
 
-class Canary:
-    """Unpickling it creates a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> Any:
-        return (Path.touch, (self.path,))
-
-
 def test_tensors_come_back_to_the_bit(tmp_path: Path, state: dict[str, Tensor]) -> None:
     path = tmp_path / "w.safetensors"
 
@@ -67,29 +52,12 @@ def test_a_view_into_a_tensor_is_saved_as_what_it_shows(tmp_path: Path) -> None:
     assert parse_tensors(path.read_bytes(), path)["w"].tolist() == [[0, 3], [1, 4], [2, 5]]
 
 
-@pytest.mark.parametrize("name", ["t.safetensors", "t.pt", "t.pth", "t.th"])
-@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("prefix", ["", "module.", "model.module._orig_mod."])
 def test_a_state_dict_that_somebody_else_saved_is_read(
-    tmp_path: Path, state: dict[str, Tensor], name: str, prefix: str
+    tmp_path: Path, state: dict[str, Tensor], prefix: str
 ) -> None:
-    path = tmp_path / name
-    prefixed = OrderedDict((prefix + key, tensor) for key, tensor in state.items())
-    if path.suffix == ".safetensors":
-        safetensors.torch.save_file(prefixed, path)
-    else:
-        torch.save(prefixed, path)
-
-    assert_equal(filled(read_checkpoint(path), path), state)
-
-
-@pytest.mark.parametrize("legacy", [False, True])
-def test_a_training_checkpoint_is_read_by_its_state_dict(
-    tmp_path: Path, state: dict[str, Tensor], legacy: bool
-) -> None:
-    path = tmp_path / "t.pt"
-    torch.save(
-        {"state_dict": state, "epoch": 3, "best": 0.9}, path, _use_new_zipfile_serialization=not legacy
-    )
+    path = tmp_path / "t.safetensors"
+    safetensors.torch.save_file({prefix + key: tensor for key, tensor in state.items()}, path)
 
     assert_equal(filled(read_checkpoint(path), path), state)
 
@@ -107,56 +75,27 @@ def test_half_precision_weights_become_single(tmp_path: Path, state: dict[str, T
     assert torch.equal(network.state_dict()["linear.weight"], state["linear.weight"].half().float())
 
 
-def broken_files(folder: Path, state: dict[str, Tensor]) -> dict[str, tuple[Path, str]]:
-    def saved(name: str, content: Any) -> Path:
-        torch.save(content, folder / name)
-        return folder / name
-
+def broken_files(folder: Path) -> dict[str, tuple[Path, str]]:
     def raw(name: str, content: bytes) -> Path:
         (folder / name).write_bytes(content)
         return folder / name
 
-    whole = saved("whole.pt", state).read_bytes()
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as nested:
-        nested.writestr("t.pt", whole)
-    torch.jit.script(nn.Linear(2, 2)).save(str(folder / "script.pt"))
     return {
         "missing": (folder / "none.pt", "cannot be read: No such file"),
         "a directory": (folder, "cannot be read: Is a directory"),
-        "empty": (raw("empty.pt", b""), "cannot be loaded as plain tensors"),
-        "truncated": (raw("cut.pt", whole[: len(whole) // 2]), "cannot be loaded as plain tensors"),
-        "text": (raw("text.pt", b"hello\n"), "cannot be loaded as plain tensors"),
         "no safetensors": (raw("t.safetensors", b"hello, this is text"), "is not a safetensors file"),
         "a huge header": (
             raw("h.safetensors", (2**60).to_bytes(8, "little") + b"{}"),
             "is not a safetensors file",
         ),
-        "a nested archive": (raw("zip.pt", archive.getvalue()), "cannot be loaded as plain tensors"),
-        "a script": (folder / "script.pt", "cannot be loaded as plain tensors"),
-        "a whole network": (saved("net.pt", nn.Linear(2, 2)), r"save it again with torch\.save\(network"),
-        "malicious": (saved("evil.pt", {"a": Canary(folder / "canary")}), "cannot be loaded as plain"),
-        "malicious and bare": (
-            raw("bare.pt", pickle.dumps(Canary(folder / "canary"))),
-            "cannot be loaded as plain",
-        ),
-        "a list": (saved("list.pt", [1, 2]), "holds no state dict"),
-        "numbers": (saved("numbers.pt", {"state_dict": {"a": 1}}), "holds no state dict"),
-        "without names": (saved("names.pt", {0: torch.zeros(1)}), "holds no state dict"),
-        "sparse": (saved("sparse.pt", {"a": torch.eye(2).to_sparse()}), "holds no state dict"),
     }
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_a_file_that_holds_no_weights_is_refused_and_nothing_in_it_runs(
-    tmp_path: Path, state: dict[str, Tensor]
-) -> None:
-    for path, complaint in broken_files(tmp_path, state).values():
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    for path, complaint in broken_files(tmp_path).values():
         with pytest.raises(TeacherError, match=complaint) as refused:
             read_checkpoint(path)
         assert str(path) in str(refused.value)
-
-    assert not (tmp_path / "canary").exists()
 
 
 @pytest.mark.parametrize(
@@ -185,6 +124,15 @@ def test_weights_for_another_number_of_classes_are_refused_with_both_numbers(
 ) -> None:
     with pytest.raises(TeacherError, match="a classifier of 10 classes, where the data has 100"):
         filled(state, Path("t.pt"), HUNDRED)
+
+
+def test_weights_of_another_of_our_networks_are_recognised() -> None:
+    tensors = dict(build_network("resnet20", DIGITS.spec).state_dict())
+
+    with pytest.raises(
+        TeacherError, match=r"not a resnet8: .* has no place in it; it is a resnet20: set teach"
+    ):
+        filled(tensors, Path("t.pt"))
 
 
 def test_an_unknown_network_is_refused_with_the_nearest_name() -> None:

@@ -19,6 +19,7 @@ CARD = TeacherCard(
     test_accuracy=0.98,
     data="digits",
     data_fingerprint="f" * 64,
+    splits={"val": {"images": 7, "rows_sha256": "r"}},
     mean=(0.3,),
     std=(0.3,),
     training=None,

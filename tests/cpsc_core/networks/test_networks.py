@@ -11,9 +11,13 @@ from cpsc_core.tables import NETWORKS, lookup
 PUBLISHED = {
     "resnet8": (0, 7, 64),
     "resnet20": (0, 19, 64),
+    "resnet20_b": (0, 21, 64),
     "resnet32": (0, 31, 64),
+    "resnet32_b": (0, 33, 64),
     "resnet44": (0, 43, 64),
+    "resnet44_b": (0, 45, 64),
     "resnet56": (0, 55, 64),
+    "resnet56_b": (0, 57, 64),
     "resnet18": (11.22e6, 20, 512),
     "resnet34": (21.33e6, 36, 512),
     "resnet50": (0, 53, 2048),
@@ -101,6 +105,17 @@ def test_a_shortcut_that_changes_shape_subsamples_and_pads_with_zeros() -> None:
 
     torch.testing.assert_close(y_BCHW[:, 8:24], x_BCHW[:, :, ::2, ::2])
     assert y_BCHW[:, :8].count_nonzero() == y_BCHW[:, 24:].count_nonzero() == 0
+
+
+def test_a_shortcut_that_changes_shape_may_be_a_projection() -> None:
+    block = build("resnet20_b").get_submodule("layer2.0").eval()
+    x_BCHW = torch.rand(2, 16, 8, 8)
+
+    y_BCHW = block.bn2(block.conv2(F.relu(block.bn1(block.conv1(x_BCHW)))))
+    by_hand_BCHW = F.relu(y_BCHW + block.shortcut[1](block.shortcut[0](x_BCHW)))
+
+    torch.testing.assert_close(block(x_BCHW), by_hand_BCHW)
+    assert block.shortcut[0].weight.shape == (32, 16, 1, 1)
 
 
 def test_the_fourth_block_of_vgg_is_pooled_for_large_images_only() -> None:

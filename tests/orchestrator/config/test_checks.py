@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from cpsc_core import tables
+from cpsc_core.data import labelled
 from cpsc_core.networks import offered
 from orchestrator.config import Experiment, parse_experiment
 from orchestrator.config.checks import CHECKS
@@ -17,7 +18,7 @@ def test_images_that_the_generator_cannot_draw_are_refused(
     refusal: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     odd = SimpleNamespace(spec=SimpleNamespace(size=30))
-    monkeypatch.setattr(tables, "lookup", lambda table, name: odd)
+    monkeypatch.setattr(labelled, "lookup", lambda table, name: odd)
 
     [line] = refusal()
 
@@ -33,9 +34,9 @@ def test_two_packages_that_offer_one_name_are_reported_as_a_problem_not_a_trace(
     def clash(table: object, name: str) -> object:
         raise tables.SettingsError("data set 'digits' is offered twice")
 
-    monkeypatch.setattr(tables, "lookup", clash)
+    monkeypatch.setattr(labelled, "lookup", clash)
 
-    assert refusal() == ["x.yaml:1: data set 'digits' is offered twice"]
+    assert refusal() == ["x.yaml:2: data: data set 'digits' is offered twice"]
 
 
 @pytest.mark.parametrize("field", ["teacher", "student"])
