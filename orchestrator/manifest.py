@@ -3,31 +3,46 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from cpsc_core.card import TeacherCard
 from orchestrator.config import Experiment
 from orchestrator.errors import UsageError
-from orchestrator.provenance import git_state, package_versions, text_digest
+from orchestrator.provenance import code_state, git_state, package_versions, text_digest
+from orchestrator.trial.assignment import Shape
 
-__all__ = ["begin_run", "note_teacher"]
+__all__ = ["begin_run", "drift", "gpus_before", "note_shape", "note_teacher"]
 
 _TEACHER_KEYS = ("key", "arch", "sha256", "accuracy", "test_accuracy")
 
 
 def begin_run(
-    before: Mapping[str, Any], experiment: Experiment, *, name: str, generation: int, add_trials: int
+    before: Mapping[str, Any],
+    experiment: Experiment,
+    *,
+    name: str,
+    generation: int,
+    add_trials: int,
+    changes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The manifest of a sweep whose controller begins its first run, or another one after `before`.
 
     Commit, teacher and data stay those the sweep began with; versions are those of the newest run, and
-    `runs` has those of all.
+    `runs` has those of all. `changes` are the fields that differ from the run before.
     """
     config = experiment.config
-    added = before.get("added_trials", 0) + add_trials
+    added = _added(before, config.budget.trials) + add_trials
     versions = package_versions()
-    run = {"generation": generation, "started": time.time(), "versions": versions}
+    run = {
+        "generation": generation,
+        "started": time.time(),
+        "versions": versions,
+        "code": code_state(),
+        "config_sha256": text_digest(experiment.text),
+        "changes": list(changes),
+    }
     return {
         "sweep": name,
         "created": before.get("created", run["started"]),
@@ -46,6 +61,26 @@ def begin_run(
         "runs": [*before.get("runs", []), run],
         "finished": None,
     }
+
+
+def note_shape(manifest: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
+    """The manifest with the processes that a trial has in its newest run."""
+    *earlier, newest = manifest["runs"]
+    return {**manifest, "runs": [*earlier, newest | {"shape": asdict(shape)}]}
+
+
+def drift(manifest: Mapping[str, Any]) -> list[str]:
+    """What differs between the newest run and the one before that may change a number, line by line."""
+    *earlier, newest = manifest["runs"]
+    before = next((run for run in reversed(earlier) if "shape" in run), None)
+    if before is None:
+        return []
+    was, now = _deciding(before), _deciding(newest)
+    return [
+        f"{key}: {was.get(key, 'none')} -> {now.get(key, 'none')}"
+        for key in was | now
+        if was.get(key) != now.get(key)
+    ]
 
 
 def note_teacher(manifest: Mapping[str, Any], card: TeacherCard) -> dict[str, Any]:
@@ -78,3 +113,22 @@ def gpus_before(manifest: Mapping[str, Any], generation: int) -> float:
     """GPUs that a trial held in the last run before a generation; 0 before any trial ran."""
     runs = [run for run in manifest.get("runs", []) if "shape" in run and run["generation"] < generation]
     return float(runs[-1]["shape"]["workers"] * runs[-1]["shape"]["gpus"]) if runs else 0.0
+
+
+def _added(before: Mapping[str, Any], trials: int) -> int:
+    """Trials that earlier runs added; none any more once the budget itself was changed."""
+    added = int(before.get("added_trials", 0))
+    return added if before.get("budget_trials", trials + added) == trials + added else 0
+
+
+def _deciding(run: Mapping[str, Any]) -> dict[str, Any]:
+    """What numbers may depend on, of one run."""
+    shape, code = run["shape"], run.get("code", {})
+    commit = (code.get("commit") or "")[:12]
+    versions: dict[str, Any] = run["versions"]
+    return versions | {
+        "commit": f"{commit} with changes" if commit and code.get("dirty") else commit,
+        "ranks": shape["workers"],
+        "threads": shape["cpus"],
+        "device": "cuda" if shape["gpus"] else "cpu",
+    }

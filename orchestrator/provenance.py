@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-__all__ = ["git_state", "package_versions", "text_digest"]
+__all__ = ["code_state", "git_state", "package_versions", "text_digest"]
 
 _PACKAGES = ("cpsc-orchestrate", "torch", "torchvision", "ray", "optuna", "mlflow", "numpy")
 
@@ -20,6 +20,13 @@ def git_state(folder: Path) -> dict[str, Any]:
     if commit is None:
         return {"commit": None, "dirty": None}
     return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain"))}
+
+
+def code_state() -> dict[str, Any]:
+    """Commit and dirty flag of the code that runs; both null if it was installed without its repository."""
+    here = Path(__file__).resolve()
+    is_tracked = _git(here.parent, "ls-files", "--error-unmatch", here.name) is not None
+    return git_state(here.parent) if is_tracked else {"commit": None, "dirty": None}
 
 
 def package_versions() -> dict[str, str]:

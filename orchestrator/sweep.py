@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import logging
+import errno
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cpsc_core.attempt import replacing
 from cpsc_core.card import TeacherCard
 from cpsc_core.settings import TrialSettings
 from orchestrator.board import Pace
 from orchestrator.cluster import Cluster, open_cluster
-from orchestrator.config import Experiment, SweepConfig, difference, parse_experiment
+from orchestrator.config import Experiment, SweepConfig, changes, difference, parse_experiment
 from orchestrator.controller import Controller
 from orchestrator.errors import BudgetError, UnreachableError, UsageError
 from orchestrator.interrupt import Interrupt
-from orchestrator.manifest import begin_run, note_teacher
+from orchestrator.log import logging_to
+from orchestrator.manifest import begin_run, drift, note_shape, note_teacher
 from orchestrator.progress import Progress
 from orchestrator.reopen import Reopen
 from orchestrator.scratch import new_scratch, remove_scratch
@@ -31,6 +31,8 @@ from orchestrator.store.records import EndClass, TrialState
 from orchestrator.store.writer import SweepWriter
 from orchestrator.trial.assignment import Shape
 from orchestrator.watched import Watched
+
+_STORAGE_FAILS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE})
 
 __all__ = ["Outcome", "make_teacher", "owner", "request_stop", "resume_sweep", "run_sweep"]
 
@@ -57,14 +59,13 @@ def run_sweep(
     """
     root = (storage or Path(experiment.config.storage)).expanduser().resolve()
     paths = StoragePaths(root).sweep(experiment.config.name)
-    if paths.experiment.exists():
-        _refuse_other_file(paths, experiment.config)
     return _Run(experiment, paths, address, progress).carry_out(Reopen(), add_trials=0, takeover=False)
 
 
 def resume_sweep(
     folder: SweepFolder,
     *,
+    overrides: Sequence[str] = (),
     failed: bool = False,
     trials: Sequence[str] = (),
     causes: Sequence[str] = (),
@@ -73,8 +74,12 @@ def resume_sweep(
     address: str | None = None,
     progress: Progress,
 ) -> Outcome:
-    """Go on with a sweep from its folder, trying chosen finished trials again; raises as `run_sweep`."""
-    experiment = parse_experiment(folder.paths.experiment.read_text(encoding="utf-8"))
+    """Go on with a sweep from its folder, trying chosen finished trials again; raises as `run_sweep`.
+
+    `overrides` change fields of its file for good, such as budget.hours=8; those that decide a trial are
+    refused with the difference.
+    """
+    experiment = parse_experiment(folder.paths.experiment.read_text(encoding="utf-8"), overrides)
     run = _Run(experiment, folder.paths, address, progress)
     reopen = Reopen(failed=failed, trials=tuple(trials), causes=tuple(causes))
     return run.carry_out(reopen, add_trials=add_trials, takeover=takeover)
@@ -136,6 +141,17 @@ class _Run:
             raise UnreachableError(
                 f"cannot write to {self.paths.storage.root}: {error}; choose another folder with --storage"
             ) from error
+        try:
+            return self._own(reopen, add_trials=add_trials, takeover=takeover)
+        except OSError as error:
+            if error.errno not in _STORAGE_FAILS:
+                raise
+            raise UnreachableError(
+                f"the storage of {self.paths.root} fails: {error.strerror}; what was finished is kept: "
+                f"see to it, then {self._farewell()}"
+            ) from error
+
+    def _own(self, reopen: Reopen, *, add_trials: int, takeover: bool) -> Outcome:
         with ExitStack() as stack:
             note = {"scratch": str(self.scratch)}
             lease = stack.enter_context(Lease.acquire(self.paths.lease, note=note, takeover=takeover))
@@ -144,7 +160,7 @@ class _Run:
             remove_stale_drafts(self.paths)
             writer = SweepWriter(self.paths, lease)
             self._prepare(writer, reopen, add_trials)
-            stack.enter_context(_logging_to(self.paths.log))
+            stack.enter_context(logging_to(self.paths.log))
             stack.callback(self.paths.stop.unlink, missing_ok=True)
             interrupt = stack.enter_context(Interrupt(self._ask_to_stop, self._farewell()))
             reason = self._stages(writer)
@@ -154,9 +170,8 @@ class _Run:
         """What can be refused is refused here, before anything runs."""
         folder = SweepFolder(self.paths)
         self.paths.stop.unlink(missing_ok=True)
-        if not self.paths.experiment.exists():
-            with replacing(self.paths.experiment) as draft:
-                draft.write_text(self.experiment.text, encoding="utf-8")
+        changed = self._changes()
+        writer.write_experiment(self.experiment.text)
         for trial in reopen.choose(folder):
             writer.reopen(trial.name)
         manifest = begin_run(
@@ -165,6 +180,7 @@ class _Run:
             name=self.paths.name,
             generation=writer.lease.generation,
             add_trials=add_trials,
+            changes=changed,
         )
         writer.write_manifest(manifest)
         budget = self.config.budget.model_copy(update={"trials": manifest["budget_trials"]})
@@ -176,6 +192,7 @@ class _Run:
         with open_cluster(self.address, self.scratch) as cluster:
             shape = _shape(self.config, cluster)
             slots = cluster.slots(shape)
+            self._note_shape(writer, shape)
             stopped = self.paths.stop.exists
             card = _teacher_stage(self.config, self.paths.storage, cluster, self.progress, stopped)
             if card is None:
@@ -183,6 +200,27 @@ class _Run:
             writer.write_manifest(note_teacher(SweepFolder(self.paths).manifest, card))
             template = _template(self.config, self.paths.storage, card)
             return self._search(Controller(self.config, template, writer, shape), slots)
+
+    def _changes(self) -> list[str]:
+        """Fields in which the file differs from the sweep's own; UsageError if they decide a trial."""
+        if not self.paths.experiment.exists():
+            return []
+        before = parse_experiment(self.paths.experiment.read_text(encoding="utf-8")).config
+        if lines := difference(before, self.config):
+            raise UsageError(
+                f"sweep {self.paths.name} in {self.paths.storage.root} was started with other values, which "
+                "decide its trials:\n  "
+                + "\n  ".join(lines)
+                + f"\ngive the experiment another name, or go on with the old values: "
+                f"`cpsc-orchestrate resume {self.paths.root}`"
+            )
+        return changes(before, self.config)
+
+    def _note_shape(self, writer: SweepWriter, shape: Shape) -> None:
+        manifest = note_shape(SweepFolder(self.paths).manifest, shape)
+        writer.write_manifest(manifest)
+        if lines := drift(manifest):
+            self.progress.say(f"changed since the last run, which may change numbers: {'; '.join(lines)}")
 
     def _search(self, controller: Controller, slots: int) -> str:
         from orchestrator.mirror import Background, Mirror, default_uri
@@ -266,29 +304,3 @@ def _shape(config: SweepConfig, cluster: Cluster) -> Shape:
     wish = config.resources
     gpus = float(cluster.has_gpus) if wish.gpus_per_worker == "auto" else float(wish.gpus_per_worker)
     return Shape(workers=wish.workers, cpus=wish.cpus_per_worker, gpus=gpus)
-
-
-def _refuse_other_file(paths: SweepPaths, config: SweepConfig) -> None:
-    before = parse_experiment(paths.experiment.read_text(encoding="utf-8")).config
-    if changes := difference(before, config):
-        raise UsageError(
-            f"sweep {paths.name} in {paths.storage.root} was started from another file:\n  "
-            + "\n  ".join(changes)
-            + f"\ngive the experiment another name, or go on with the old file with "
-            f"`cpsc-orchestrate resume {paths.root}`"
-        )
-
-
-@contextmanager
-def _logging_to(path: Path) -> Iterator[None]:
-    """Send what libraries log to a file; nothing of it reaches the terminal."""
-    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root = logging.getLogger()
-    before = root.handlers[:]
-    root.handlers[:] = [handler]
-    try:
-        yield
-    finally:
-        root.handlers[:] = before
-        handler.close()

@@ -90,17 +90,20 @@ def _sweep(file: Path, overrides: tuple[str, ...], storage: Path | None, address
 @click.option(
     "--add-trials", type=click.IntRange(min=0), default=0, metavar="N", help="Search N trials more."
 )
+@set_option
 @click.option("--takeover", is_flag=True, help="Fence off a controller that is beyond reach.")
 @_address_option
 def _resume(sweep: str, storage: Path, **choices: Any) -> None:
     """Continue SWEEP where it stands.
 
-    Nothing that is finished is computed again, unless one of the options asks for it.
+    Nothing that is finished is computed again, unless one of the options asks for it. --set changes a field
+    of the sweep for good; one that decides its trials, such as train.epochs, is refused.
 
     \b
     Examples:
       cpsc-orchestrate resume digits
       cpsc-orchestrate resume digits --cause out_of_memory --add-trials 16
+      cpsc-orchestrate resume digits --set budget.hours=8 --set budget.gpu_hours=32
     """
     from orchestrator.progress import progress_for
     from orchestrator.sweep import resume_sweep

@@ -1,6 +1,6 @@
 """From an experiment file to a validated, frozen SweepConfig: the door is strict, the rooms are calm."""
 
-from orchestrator.config.difference import MAY_CHANGE, difference
+from orchestrator.config.difference import MAY_CHANGE, changes, difference
 from orchestrator.config.experiment import Experiment, load_experiment, parse_experiment
 from orchestrator.config.schema import SweepConfig
 from orchestrator.config.search import Choices, ParamSpec, Range, resolve
@@ -12,6 +12,7 @@ __all__ = [
     "ParamSpec",
     "Range",
     "SweepConfig",
+    "changes",
     "difference",
     "load_experiment",
     "parse_experiment",

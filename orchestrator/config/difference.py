@@ -7,7 +7,7 @@ from typing import Any
 from orchestrator.config.document import shown
 from orchestrator.config.schema import SweepConfig
 
-__all__ = ["MAY_CHANGE", "difference"]
+__all__ = ["MAY_CHANGE", "changes", "difference"]
 
 MAY_CHANGE = frozenset(
     {"budget", "confirm", "data.root", "hang", "resources", "retry", "storage", "tracking"}
@@ -24,6 +24,16 @@ def difference(old: SweepConfig, new: SweepConfig) -> list[str]:
         f"{path}: {_said(before.get(path, _ABSENT))} -> {_said(after.get(path, _ABSENT))}"
         for path in before | after
         if before.get(path, _ABSENT) != after.get(path, _ABSENT) and not _may_change(path)
+    ]
+
+
+def changes(old: SweepConfig, new: SweepConfig) -> list[str]:
+    """Lines like those of `difference` for every field that differs, whether it may or not."""
+    before, after = _leaves(old.model_dump(mode="json")), _leaves(new.model_dump(mode="json"))
+    return [
+        f"{path}: {_said(before.get(path, _ABSENT))} -> {_said(after.get(path, _ABSENT))}"
+        for path in before | after
+        if before.get(path, _ABSENT) != after.get(path, _ABSENT)
     ]
 
 

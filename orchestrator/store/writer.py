@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cpsc_core.attempt import write_json
+from cpsc_core.attempt import replacing, write_json
 from orchestrator.errors import FencedError
 from orchestrator.store.folder import read_json
 from orchestrator.store.lease import Lease
@@ -32,6 +32,12 @@ class SweepWriter:
         """Replace manifest.json."""
         self.lease.check()
         write_json(self.paths.manifest, content)
+
+    def write_experiment(self, text: str) -> None:
+        """Replace sweep.yaml."""
+        self.lease.check()
+        with replacing(self.paths.experiment) as draft:
+            draft.write_text(text, encoding="utf-8")
 
     def write_trial(self, record: TrialRecord) -> None:
         """Commit what a trial is, before it starts; a trial that exists already is left alone."""

@@ -7,7 +7,8 @@ import pytest
 from cpsc_core.card import TeacherCard
 from orchestrator.config import Experiment, parse_experiment
 from orchestrator.errors import UsageError
-from orchestrator.manifest import begin_run, note_teacher
+from orchestrator.manifest import begin_run, drift, gpus_before, note_shape, note_teacher
+from orchestrator.trial.assignment import Shape
 from tests.support.simulator import EXPERIMENT, SPACE
 
 CARD = TeacherCard(
@@ -63,3 +64,63 @@ def test_a_sweep_does_not_go_on_with_another_teacher_or_data_set(
     note_teacher(manifest, CARD)
     with pytest.raises(UsageError, match=f"the {what} of sweep toy has changed .* another name"):
         note_teacher(manifest, replace(CARD, **{field: "b" * 64}))
+
+
+def test_a_budget_that_is_set_anew_counts_from_there(toy: Experiment) -> None:
+    budget = toy.config.budget.model_copy(update={"trials": 50})
+    anew = replace(toy, config=toy.config.model_copy(update={"budget": budget}))
+    manifest = begin(begin({}, toy, 1, add_trials=3), anew, 2)
+
+    assert manifest["budget_trials"] == 50
+    assert begin(manifest, anew, 3, add_trials=4)["budget_trials"] == 54
+
+
+ALONE = Shape(workers=1, cpus=1, gpus=0.0)
+
+
+def after(before: dict[str, Any], shape: Shape, **newest: Any) -> dict[str, Any]:
+    """A manifest with another run, and what is to be different about it."""
+    runs = before.get("runs", [])
+    run = {
+        "generation": len(runs) + 1,
+        "versions": {"torch": "2.14.1"},
+        "code": {"commit": "a" * 40, "dirty": False},
+    }
+    return note_shape({"runs": [*runs, run | newest]}, shape)
+
+
+def test_nothing_drifts_in_a_first_run_and_in_one_like_the_last(toy: Experiment) -> None:
+    first = after({}, ALONE)
+
+    assert drift(first) == []
+    assert drift(after(first, ALONE)) == []
+    assert drift(note_shape(begin({}, toy, 1), ALONE)) == []
+
+
+@pytest.mark.parametrize(
+    ("shape", "newest", "line"),
+    [
+        (ALONE, {"versions": {"torch": "2.15.0"}}, "torch: 2.14.1 -> 2.15.0"),
+        (ALONE, {"code": {"commit": "b" * 40, "dirty": False}}, f"commit: {'a' * 12} -> {'b' * 12}"),
+        (
+            ALONE,
+            {"code": {"commit": "a" * 40, "dirty": True}},
+            f"commit: {'a' * 12} -> {'a' * 12} with changes",
+        ),
+        (Shape(workers=1, cpus=2, gpus=0.0), {}, "threads: 1 -> 2"),
+        (Shape(workers=2, cpus=1, gpus=0.0), {}, "ranks: 1 -> 2"),
+        (Shape(workers=1, cpus=1, gpus=1.0), {}, "device: cpu -> cuda"),
+    ],
+)
+def test_what_may_change_a_number_is_told_by_name(shape: Shape, newest: dict[str, Any], line: str) -> None:
+    assert drift(after(after({}, ALONE), shape, **newest)) == [line]
+
+
+def test_the_gpus_of_a_trial_are_those_of_the_last_run_that_had_any(toy: Experiment) -> None:
+    first = after({}, Shape(workers=2, cpus=1, gpus=0.5))
+    died_early = begin(first, toy, 2)
+
+    assert gpus_before({}, 1) == 0.0
+    assert gpus_before(first, 1) == 0.0
+    assert gpus_before(died_early, 3) == 1.0
+    assert gpus_before(after(died_early, ALONE), 3) == 1.0

@@ -145,7 +145,8 @@ def test_resume_passes_on_what_is_to_be_tried_again(ending: Any, sweep: MadeSwee
     calls = ending()
 
     retry = ["--trial", "abc", "--trial", "def", "--cause", "hang", "--cause", "out_of_memory", "--failed"]
-    run("resume", str(sweep.paths.root), *retry, "--add-trials", "5", "--takeover", "--address", "x:1")
+    more = ["--add-trials", "5", "--set", "budget.hours=8", "--takeover", "--address", "x:1"]
+    run("resume", str(sweep.paths.root), *retry, *more)
 
     assert calls == [
         SimpleNamespace(
@@ -154,6 +155,7 @@ def test_resume_passes_on_what_is_to_be_tried_again(ending: Any, sweep: MadeSwee
             trials=("abc", "def"),
             causes=("hang", "out_of_memory"),
             add_trials=5,
+            overrides=("budget.hours=8",),
             takeover=True,
             address="x:1",
         )
@@ -171,6 +173,7 @@ def test_resume_alone_tries_nothing_again(ending: Any, sweep: MadeSweep) -> None
         "trials": (),
         "causes": (),
         "add_trials": 0,
+        "overrides": (),
         "takeover": False,
         "address": None,
     }

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from orchestrator.config import MAY_CHANGE, Experiment, SweepConfig, difference
+from orchestrator.config import MAY_CHANGE, Experiment, SweepConfig, changes, difference
 
 Load = Callable[..., Experiment]
 
@@ -82,3 +82,10 @@ def test_a_secret_is_not_in_the_difference(load: Load) -> None:
     )
 
     assert difference(before, after) == ["student.arch: 'resnet8' -> 'x://***@h'"]
+
+
+def test_what_may_change_is_still_told(load: Load) -> None:
+    before, after = load().config, load(overrides=["budget.hours=8", "resources.workers=2"]).config
+
+    assert changes(before, after) == ["budget.hours: null -> 8.0", "resources.workers: 1 -> 2"]
+    assert changes(before, before) == []
