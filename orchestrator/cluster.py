@@ -16,7 +16,7 @@ from orchestrator.errors import UnreachableError, UsageError
 from orchestrator.scratch import remove_scratch
 from orchestrator.trial.assignment import Shape
 
-__all__ = ["Cluster", "Node", "open_cluster"]
+__all__ = ["Cluster", "Node", "lost_processes", "open_cluster"]
 
 # What Ray, Tune and their libraries would otherwise print, start or write on their own account.
 _QUIET = {
@@ -30,6 +30,7 @@ _QUIET = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
+_VITAL = frozenset({"raylet", "gcs_server"})
 _KNOCK_SECONDS = 5.0
 _OBJECT_STORE_BYTES = 128 * 1024 * 1024
 
@@ -106,6 +107,19 @@ def open_cluster(address: str | None, scratch: Path) -> Iterator[Cluster]:
     finally:
         ray.shutdown()
         remove_scratch(scratch)
+
+
+def lost_processes() -> set[str]:
+    """What a private Ray cannot go on without and has lost; nothing on a cluster that was joined.
+
+    Nobody would start them again, and Ray itself would wait for a machine that never comes back. A cluster
+    that was joined may get its machines back, and is waited for.
+    """
+    from ray._private.worker import global_worker
+
+    if global_worker.node is None:
+        return set()
+    return {kind for kind, _ in global_worker.node.dead_processes()} & _VITAL
 
 
 def _options(address: str | None, scratch: Path) -> dict[str, Any]:

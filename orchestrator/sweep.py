@@ -13,7 +13,7 @@ from typing import Any
 from cpsc_core.card import TeacherCard
 from cpsc_core.settings import TrialSettings
 from orchestrator.board import Pace
-from orchestrator.cluster import Cluster, open_cluster
+from orchestrator.cluster import Cluster, lost_processes, open_cluster
 from orchestrator.config import Experiment, SweepConfig, changes, difference, parse_experiment
 from orchestrator.controller import Controller
 from orchestrator.errors import BudgetError, UnreachableError, UsageError
@@ -30,6 +30,7 @@ from orchestrator.store.paths import StoragePaths, SweepPaths
 from orchestrator.store.records import EndClass, TrialState
 from orchestrator.store.writer import SweepWriter
 from orchestrator.trial.assignment import Shape
+from orchestrator.vitals import Vitals
 from orchestrator.watched import Watched
 
 _STORAGE_FAILS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE})
@@ -228,8 +229,9 @@ class _Run:
 
         pace = Pace(time.monotonic, slots)
         uri = self.config.tracking.uri or default_uri(self.paths.storage)
-        with Background(Mirror(uri, self.paths)) as mirror:
-            watched = Watched(controller, pace, self.progress, mirror)
+        vitals = Vitals(lost_processes, self._farewell())
+        with vitals, Background(Mirror(uri, self.paths)) as mirror:
+            watched = Watched(controller, pace, self.progress, mirror, vitals)
             watched.tick()
             run_trials(watched, slots=slots, scratch=self.scratch)
             watched.tick()

@@ -9,6 +9,7 @@ from orchestrator.controller import Controller
 from orchestrator.progress import Progress
 from orchestrator.store.records import EndClass
 from orchestrator.trial.assignment import Assignment
+from orchestrator.vitals import Vitals
 
 __all__ = ["Watched"]
 
@@ -27,8 +28,11 @@ class Follower(Protocol):
 class Watched:
     """What Tune carries out (`orchestrator.trial.tune.Orders`): the controller's orders, and who looks on."""
 
-    def __init__(self, controller: Controller, pace: Pace, progress: Progress, mirror: Follower) -> None:
+    def __init__(
+        self, controller: Controller, pace: Pace, progress: Progress, mirror: Follower, vitals: Vitals
+    ) -> None:
         self._controller = controller
+        self._vitals = vitals
         self._pace = pace
         self._progress = progress
         self._mirror = mirror
@@ -59,6 +63,7 @@ class Watched:
         self.tick()
 
     def tick(self) -> None:
-        """Look for a request to stop, and show how the sweep stands."""
+        """Look for a request to stop, and show how the sweep stands; raises if the cluster is dead."""
+        self._vitals.refuse_death()
         self._controller.tick()
         self._progress.show(draw_board(self._controller, self._pace, self._mirror.last_error))
