@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-__all__ = ["new_scratch", "remove_scratch"]
+__all__ = ["is_scratch", "new_scratch", "remove_scratch"]
 
 _PREFIX = "cpsc-ray-"
 
@@ -18,11 +18,13 @@ def new_scratch() -> Path:
     return Path(tempfile.gettempdir()) / f"{_PREFIX}{os.getpid()}-{int(time.time())}"
 
 
-def remove_scratch(scratch: Path) -> None:
-    """Remove such a folder; whatever else a path names is left alone.
+def is_scratch(path: Path) -> bool:
+    """Whether a path is that of such a folder: it may come from a lease that somebody else has written."""
+    is_ours = path.parent == Path(tempfile.gettempdir()) and path.name.startswith(_PREFIX)
+    return is_ours and not path.is_symlink()
 
-    The path may come from a sweep's lease, which somebody else may have written.
-    """
-    is_ours = scratch.parent == Path(tempfile.gettempdir()) and scratch.name.startswith(_PREFIX)
-    if is_ours and scratch.is_dir() and not scratch.is_symlink():
+
+def remove_scratch(scratch: Path) -> None:
+    """Remove such a folder; whatever else a path names is left alone."""
+    if is_scratch(scratch) and scratch.is_dir():
         shutil.rmtree(scratch, ignore_errors=True)

@@ -10,6 +10,7 @@ from orchestrator.cli.inspecting import INSPECTING
 from orchestrator.cli.preparing import PREPARING
 from orchestrator.cli.reporting import REPORTING
 from orchestrator.cli.running import RUNNING
+from orchestrator.cli.tidying import TIDYING
 
 __all__ = ["main"]
 
@@ -33,5 +34,5 @@ def main(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (*PREPARING, *RUNNING, *INSPECTING, *REPORTING):
+for command in (*PREPARING, *RUNNING, *INSPECTING, *REPORTING, *TIDYING):
     main.add_command(command)

@@ -102,7 +102,7 @@ def _export(
     output: Path | None,
     as_json: bool,
 ) -> None:
-    """Write the best student of SWEEP for other programs, or images to train on.
+    """Write the best student of SWEEP, or images, for other programs.
 
     A student is read back and compared with what the sweep kept before this says that it is done.
 

@@ -103,7 +103,7 @@ def _resume(sweep: str, storage: Path, **choices: Any) -> None:
     Examples:
       cpsc-orchestrate resume digits
       cpsc-orchestrate resume digits --cause out_of_memory --add-trials 16
-      cpsc-orchestrate resume digits --set budget.hours=8 --set budget.gpu_hours=32
+      cpsc-orchestrate resume digits --set budget.hours=8
     """
     from orchestrator.progress import progress_for
     from orchestrator.sweep import resume_sweep

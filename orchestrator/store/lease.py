@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from orchestrator.errors import FencedError, OwnedError
 
-__all__ = ["Lease", "read_owner"]
+__all__ = ["Lease", "read_note", "read_owner"]
 
 _PATIENCE_SECONDS = 0.5
 
@@ -82,6 +82,13 @@ def read_owner(path: Path) -> str | None:
     finally:
         os.close(handle)
     return None
+
+
+def read_note(path: Path) -> dict[str, Any]:
+    """What the last owner of a sweep noted; raises OwnedError while there is one."""
+    if read_owner(path) is not None:
+        raise OwnedError(_owned(path))
+    return _content(path)
 
 
 def _lock_current(path: Path, takeover: bool) -> int:

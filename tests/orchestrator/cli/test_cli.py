@@ -41,6 +41,10 @@ COMMANDS = [
     "best",
     "sync",
     "ui",
+    "report",
+    "compare",
+    "export",
+    "gc",
 ]
 HEAVY = ["torch", "ray", "mlflow", "optuna", "pydantic", "rich", "yaml", "numpy", "pyarrow"]
 PYTHON = [sys.executable, "-c", "from orchestrator.cli import main; main()"]

@@ -1,0 +1,78 @@
+"""The command that clears away what a sweep does not need any more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator.cli.frame import Command, json_option, print_json, sweep_argument
+
+if TYPE_CHECKING:
+    from orchestrator.retention import Litter
+
+__all__ = ["TIDYING"]
+
+
+@click.command("gc", cls=Command)
+@sweep_argument
+@click.option("--dry-run", is_flag=True, help="Say what would go, and let it be.")
+@json_option
+def _gc(sweep: str, storage: Path, dry_run: bool, as_json: bool) -> None:
+    """Clear away what SWEEP does not need any more.
+
+    Checkpoints of pruned and failed trials, of complete ones all but the last, of unfinished ones all but
+    the two newest; what interrupted writes and a Ray that is gone have left. Metrics, samples, weights and
+    logs stay, and `resume` goes on as before. A sweep that is running is refused.
+
+    \b
+    Examples:
+      cpsc-orchestrate gc digits --dry-run
+      cpsc-orchestrate gc digits
+    """
+    from orchestrator.retention import find_litter, remove_litter
+    from orchestrator.store.folder import find_sweep
+    from orchestrator.store.lease import Lease, read_note
+
+    folder = find_sweep(sweep, storage)
+    scratch = read_note(folder.paths.lease).get("scratch")
+    if dry_run:
+        litter = find_litter(folder, scratch)
+    else:
+        with Lease.acquire(folder.paths.lease, note={"scratch": scratch}) as lease:
+            litter = find_litter(folder, scratch)
+            for each in litter:
+                remove_litter(each, lease)
+    if as_json:
+        print_json(_document(folder.name, litter, dry_run))
+    else:
+        _print(folder.name, litter, dry_run)
+
+
+TIDYING = (_gc,)
+
+
+def _document(name: str, litter: Sequence[Litter], dry_run: bool) -> dict[str, object]:
+    return {
+        "sweep": name,
+        "removed": not dry_run,
+        "bytes": sum(each.size for each in litter),
+        "litter": [{"path": str(each.path), "bytes": each.size, "kind": each.kind} for each in litter],
+    }
+
+
+def _print(name: str, litter: Sequence[Litter], dry_run: bool) -> None:
+    from orchestrator.report.wording import size
+
+    for kind in sorted({each.kind for each in litter}):
+        sizes = [each.size for each in litter if each.kind == kind]
+        click.echo(f"{size(sum(sizes)):>10}  {len(sizes)} {kind}")
+    total = size(sum(each.size for each in litter))
+    if not litter:
+        click.echo(f"{name} holds nothing that it does not need")
+    elif dry_run:
+        click.echo(f"{name}: `cpsc-orchestrate gc` would free {total}")
+    else:
+        click.echo(f"{name}: {total} freed")
