@@ -30,7 +30,7 @@ SWEEP_TAG = "cpsc.created"
 """Tag that all runs of one sweep share, and no run of another sweep that has the same name."""
 TRIAL_TAG = "cpsc.trial"
 """Tag with the trial's hash; the sweep's own run has none."""
-PASSING_TAGS = frozenset({"cpsc.cause", "cpsc.detail"})
+PASSING_TAGS = frozenset({"cpsc.cause", "cpsc.detail", "cpsc.log", "cpsc.node", "cpsc.stack"})
 """Tags that a run may lose again, when a failed trial is reopened."""
 
 _FROM_MANIFEST = {
@@ -167,11 +167,19 @@ def _tags(trial: TrialFolder, state: TrialState, parent: str, confirms: int | No
         "cpsc.state": state,
         "cpsc.cause": result.cause if result else None,
         "cpsc.detail": result.detail if result else None,
+        "cpsc.node": result.node if result else None,
+        "cpsc.stack": _end(result.stack) if result else None,
+        "cpsc.log": _end(result.lines) if result else None,
         "cpsc.attempts": len(trial.attempts),
         # Without this tag MLflow does not look for images.
         "mlflow.loggedImages": "True" if trial.samples() else None,
     }
     return {tag: _text(value) for tag, value in tags.items() if value is not None}
+
+
+def _end(lines: Sequence[str]) -> str | None:
+    """As many of the last lines as a tag may have; None if there are none."""
+    return "\n".join(lines)[-_CHARACTERS_OF_A_TAG:] or None
 
 
 def _params(record: TrialRecord) -> dict[str, str]:

@@ -13,10 +13,13 @@ from orchestrator.report.leaderboard import objective_of, rank
 from orchestrator.report.wording import fixed, label
 from orchestrator.store.folder import SweepFolder, TrialFolder
 from orchestrator.store.lease import read_owner
-from orchestrator.store.records import TrialState
+from orchestrator.store.records import AttemptEnd, Result, TrialState
 
 __all__ = ["headline", "render_status", "status_document"]
 
+_EXPLAINED = 3
+_LINES_OF_A_STACK = 4
+_LINES_OF_A_LOG = 2
 _COUNTED = (
     TrialState.RUNNING,
     TrialState.COMPLETE,
@@ -69,7 +72,8 @@ def render_status(document: Mapping[str, Any], limit: int = 20) -> Group:
         table.add_row(*_cells(entry))
     left_out = len(document["trials"]) - len(shown)
     more = [Text(f"and {left_out} more; see them all with --json")] if left_out else []
-    return Group(Text(headline(document), style="bold"), table, *more)
+    failed = [entry for entry in shown if entry["stack"] or entry["lines"]][-_EXPLAINED:]
+    return Group(Text(headline(document), style="bold"), table, *more, *map(_explanation, failed))
 
 
 _COLUMNS = (
@@ -96,6 +100,17 @@ def _cells(entry: Mapping[str, Any]) -> list[str | Text]:
     ]
 
 
+def _explanation(entry: Mapping[str, Any]) -> Text:
+    """Where a trial failed, and what it said last."""
+    where = f" on {entry['node']}" if entry["node"] else ""
+    trial = label(entry["number"], entry["trial"])
+    lines = [f"trial {trial}, attempt {entry['attempt']}{where}: {entry['cause']}"]
+    lines += [f"  {line.strip()}" for line in entry["stack"][-_LINES_OF_A_STACK:]]
+    lines += [f"  {line.strip()}" for line in entry["lines"][-_LINES_OF_A_LOG:]]
+    lines.append(f"  log: trials/{entry['trial']}/attempts/{entry['attempt']}/log.txt")
+    return Text("\n".join(lines), style="dim")
+
+
 def _state(
     folder: SweepFolder, manifest: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], owned: bool
 ) -> str:
@@ -110,7 +125,6 @@ def _state(
 
 def _entry(trial: TrialFolder, metric: str, owned: bool) -> dict[str, Any]:
     train = trial.record.settings.get("train", {})
-    cause, detail = _reason(trial)
     return {
         "trial": trial.name,
         "number": trial.record.number,
@@ -120,8 +134,7 @@ def _entry(trial: TrialFolder, metric: str, owned: bool) -> dict[str, Any]:
         "epochs": train.get("epochs"),
         "objective": _objective(trial, metric),
         "attempt": trial.attempts[-1] if trial.attempts else 0,
-        "cause": cause,
-        "detail": detail,
+        **_failure(trial),
     }
 
 
@@ -133,13 +146,16 @@ def _trial_state(trial: TrialFolder, owned: bool) -> TrialState:
     return TrialState.RUNNING if owned and not waits else TrialState.PENDING
 
 
-def _reason(trial: TrialFolder) -> tuple[str | None, str | None]:
-    """Why the trial failed, or, while it is unfinished, why its newest ended attempt did."""
-    if trial.result is not None:
-        return trial.result.cause, trial.result.detail
-    if trial.ends and (end := trial.ends[max(trial.ends)]).ended.is_failure:
-        return end.ended.value, end.cause
-    return None, None
+def _failure(trial: TrialFolder) -> dict[str, Any]:
+    """Why and where the trial failed, or, while it is unfinished, its newest ended attempt did."""
+    if (result := trial.result) is not None:
+        said: Result | AttemptEnd = result
+        cause, detail = result.cause, result.detail
+    elif trial.ends and (end := trial.ends[max(trial.ends)]).ended.is_failure:
+        said, cause, detail = end, end.ended.value, end.cause
+    else:
+        return {"cause": None, "detail": None, "node": None, "stack": [], "lines": []}
+    return {"cause": cause, "detail": detail, "node": said.node, "stack": said.stack, "lines": said.lines}
 
 
 def _objective(trial: TrialFolder, metric: str) -> float | None:

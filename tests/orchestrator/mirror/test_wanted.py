@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 from cpsc_core.attempt import append_line
 from orchestrator.mirror.tracker import RunStatus
-from orchestrator.mirror.wanted import WantedRun, params_key, provenance, sweep_run, trial_run
+from orchestrator.mirror.wanted import (
+    PASSING_TAGS,
+    WantedRun,
+    params_key,
+    provenance,
+    sweep_run,
+    trial_run,
+)
 from orchestrator.store.folder import TrialFolder
 from orchestrator.store.paths import TrialPaths
 from orchestrator.store.records import EndClass, TrialState
@@ -100,6 +107,21 @@ def test_tags_say_what_the_trial_is_and_where_it_came_from(sweep: RecordedSweep)
             "cpsc.attempts": "1",
         }.items()
     )
+
+
+def test_a_failure_shows_where_it_was_and_what_it_said_last(sweep: RecordedSweep) -> None:
+    trial = sweep.finished(2, TrialState.FAILED, epochs=2)
+    stack = [f'  File "a.py", line {number} in f' for number in range(1000)]
+    left = {"node": "gpu-7", "stack": stack, "lines": ["epoch 1", "epoch 2"]}
+    trial.result.write_text(json.dumps(json.loads(trial.result.read_text()) | left))
+
+    tags = wanted(trial).tags
+
+    assert tags["cpsc.node"] == "gpu-7"
+    assert tags["cpsc.log"] == "epoch 1\nepoch 2"
+    assert len(tags["cpsc.stack"]) == 5000
+    assert tags["cpsc.stack"].endswith("line 999 in f")
+    assert {"cpsc.node", "cpsc.log", "cpsc.stack"} <= PASSING_TAGS
 
 
 @pytest.mark.parametrize("missing", sorted(MANIFEST))

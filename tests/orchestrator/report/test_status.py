@@ -58,6 +58,9 @@ def test_a_trial_is_shown_where_it_stands(owned: MadeSweep) -> None:
         "attempt": 1,
         "cause": None,
         "detail": None,
+        "node": None,
+        "stack": [],
+        "lines": [],
     }
 
 
@@ -131,6 +134,54 @@ def test_the_table_is_what_a_person_reads(tmp_path: Path) -> None:
     sweep.trial(2, [0.3, 0.35], state=None)
 
     assert rendered(sweep, limit=20) == GOLDEN.splitlines()
+
+
+def fail(sweep: MadeSweep, number: int, stack: list[str], lines: list[str]) -> str:
+    """A failed trial that left a stack and the last lines of its log."""
+    name = sweep.trial(number, [], state=TrialState.FAILED, cause="hang", detail="no step in 120 s")
+    path = sweep.paths.trial(name).result
+    left = {"node": "gpu-7", "stack": stack, "lines": lines}
+    path.write_text(json.dumps(json.loads(path.read_text()) | left))
+    return name
+
+
+def test_a_failure_is_explained_below_the_table(tmp_path: Path) -> None:
+    sweep = MadeSweep(tmp_path)
+    stack = ["Timeout (0:02:00)!", "Thread 0x1 (most recent call first):", '  File "a.py", line 7 in wait']
+    name = fail(sweep, 0, stack, ["starting", "epoch 1", "epoch 2"])
+
+    (entry,) = status_document(sweep.folder)["trials"]
+
+    assert (entry["node"], entry["stack"], entry["lines"][-1]) == ("gpu-7", stack, "epoch 2")
+    assert rendered(sweep, limit=9)[3:] == [
+        "trial 0, attempt 1 on gpu-7: hang",
+        "  Timeout (0:02:00)!",
+        "  Thread 0x1 (most recent call first):",
+        '  File "a.py", line 7 in wait',
+        "  epoch 1",
+        "  epoch 2",
+        f"  log: trials/{name}/attempts/1/log.txt",
+    ]
+
+
+def test_of_many_failures_the_newest_are_explained(tmp_path: Path) -> None:
+    sweep = MadeSweep(tmp_path)
+    for number in range(9):
+        fail(sweep, number, ["here"], [])
+
+    told = [line for line in rendered(sweep, limit=20) if line.startswith("trial ") and "attempt 1" in line]
+
+    assert [line.split(",")[0] for line in told] == ["trial 6", "trial 7", "trial 8"]
+
+
+def test_an_attempt_that_failed_is_explained_while_the_trial_waits_for_the_next(owned: MadeSweep) -> None:
+    name = owned.trial(0, [0.3], state=None, ended=EndClass.ERROR, detail="ValueError: no")
+    path = owned.paths.trial(name).attempt(1).end
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"stack": ["here"], "node": "gpu-7"}))
+
+    (entry,) = status_document(owned.folder)["trials"]
+
+    assert (entry["cause"], entry["stack"], entry["node"]) == ("error", ["here"], "gpu-7")
 
 
 def test_a_long_table_keeps_the_unfinished_and_the_newest(tmp_path: Path) -> None:
