@@ -59,7 +59,8 @@ class Trainer:
 
     `epoch` counts finished epochs and `iteration` the iterations done of the next one. The teacher is only
     read; the student is trained in place. On several ranks, each of which has a trainer of its own, every
-    batch is split among them, and losses and weights are those of one rank with the whole batch.
+    batch is split among them, and losses and weights are those of one rank with the whole batch. `recompute`
+    is for this attempt alone and changes no result; None: as the settings say.
     Raises SettingsError if networks, images, ranks and settings do not fit.
     """
 
@@ -82,12 +83,13 @@ class Trainer:
         self.rank = rank
         self.preset = preset_named(settings.preset)
         self.device = torch.device(device)
-        self.teacher = teacher.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
-        self.student = student.to(self.device, memory_format=torch.channels_last).train()
+        self.teacher = teacher.eval().requires_grad_(False)
+        self.student = student.train()
         with seeded(settings.seed, "generator"):
-            self.generator = Generator(settings.generator, image).to(
-                self.device, memory_format=torch.channels_last
-            )
+            self.generator = Generator(settings.generator, image)
+        for network in (self.teacher, self.student, self.generator):
+            network.to(self.device)
+            network.to(memory_format=torch.channels_last)
         with seeded(settings.seed, "adapter"):
             adapter = build_adapter(self.student, self.teacher, image)
         self.adapter = adapter.to(self.device).requires_grad_(self.preset.student_contrastive)
@@ -279,6 +281,10 @@ class Trainer:
             weight_decay=student.weight_decay,
             fused=True,
         )
+        if self.settings.precision == "fp16":
+            # A first step that overflows is left out, but the fused kernel would have made buffers unfilled.
+            for weight in sgd.param_groups[0]["params"]:
+                sgd.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
         return {"generator": adam, "student": sgd}
 
     def _parts(self) -> dict[str, Any]:

@@ -143,6 +143,12 @@ def test_losses_and_weights_stay_those_of_one_rank(preset: str) -> None:
         torch.testing.assert_close(first[part], second[part], rtol=0, atol=0)
 
 
+def test_recomputing_ranks_exchange_the_same_and_keep_every_bit() -> None:
+    usual, frugal = (on_ranks(2, train(dataclasses.replace(SETTINGS, recompute=on))) for on in (False, True))
+
+    torch.testing.assert_close(frugal, usual, rtol=0, atol=0)
+
+
 def test_a_loss_of_one_ranks_own_part_would_be_noticed() -> None:
     """Both oracles above would fail if ranks averaged the losses of their parts, as data parallelism does."""
     whole = build(SETTINGS, ALONE)

@@ -435,3 +435,95 @@ def test_bf16_keeps_weights_and_losses_in_single_precision() -> None:
     assert trainer.sample()[0].dtype == torch.float32
     assert reports[0].metrics["student_kl"] == pytest.approx(exact[0].metrics["student_kl"], rel=0.2)
     assert reports[0].metrics["student_kl"] != exact[0].metrics["student_kl"]
+
+
+def test_fp16_scales_the_gradients_and_keeps_weights_and_losses_in_single_precision() -> None:
+    trainer = build(settings(precision="fp16"))
+    for scaler in trainer.precision._scalers.values():  # so low that no update is left out
+        scaler.load_state_dict(scaler.state_dict() | {"scale": 256.0})
+
+    reports = list(trainer.fit(count_weights))
+    exact = list(build().fit(count_weights))
+
+    assert {weight.dtype for weight in trainer.student.parameters()} == {torch.float32}
+    assert reports[0].metrics["student_kl"] == pytest.approx(exact[0].metrics["student_kl"], rel=0.05)
+    assert reports[0].metrics["student_kl"] != exact[0].metrics["student_kl"]
+
+
+def test_an_update_whose_scaled_gradients_overflow_is_left_out_and_the_scale_is_lowered() -> None:
+    trainer = build(settings(precision="fp16"))
+    scaler = trainer.precision._scalers["student"]
+    scaler.load_state_dict(scaler.state_dict() | {"scale": 2.0**100})
+    before = through_file(dict(trainer.student.named_parameters()))
+
+    for latents in trainer._latents("student", 1):
+        trainer._update_student(*latents)
+
+    assert_same(before, dict(trainer.student.named_parameters()))
+    assert scaler.get_scale() == 2.0**99
+
+
+def test_an_interrupted_fp16_run_goes_on_with_the_scale_it_had() -> None:
+    train = settings(precision="fp16")
+    whole, first, second = (build(train) for _ in range(3))
+    for trainer in (whole, first):
+        scaler = trainer.precision._scalers["generator"]
+        scaler.load_state_dict(scaler.state_dict() | {"scale": 2.0**20})
+    expected = list(whole.fit(count_weights))
+
+    reports = [next(iter(first.fit(count_weights)))]
+    second.load_state_dict(through_file(first.state_dict()))
+    reports += second.fit(count_weights)
+
+    assert reports == expected
+    assert_same(second.state_dict(), whole.state_dict())
+
+
+# Speed and memory
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_recomputing_changes_neither_metrics_nor_weights(precision: str) -> None:
+    train = settings(precision=precision)
+    usual = build(train)
+    of_settings = build(dataclasses.replace(train, recompute=True))
+    of_attempt = build(train, recompute=True)
+
+    expected, first, second = (list(each.fit(count_weights)) for each in (usual, of_settings, of_attempt))
+
+    assert expected == first == second
+    assert_same(usual.state_dict(), of_settings.state_dict())
+    assert_same(usual.state_dict(), of_attempt.state_dict())
+
+
+def test_student_steps_ask_a_teacher_whose_batch_norm_is_folded() -> None:
+    trainer = build()
+    images_BCHW, _ = trainer.sample()
+
+    folded = trainer.forward.teacher
+
+    assert isinstance(folded, Tiny) and not any(isinstance(each, nn.BatchNorm2d) for each in folded.modules())
+    torch.testing.assert_close(folded(images_BCHW), trainer.teacher(images_BCHW))
+
+
+@pytest.mark.slow
+def test_compiled_networks_have_the_losses_of_plain_ones_and_resume_to_the_bit() -> None:
+    train = settings(compile=True)
+    plain, whole = build(), build(train)
+    expected = list(plain.fit(count_weights))
+
+    reports = list(whole.fit(count_weights))
+    first, second = build(train), build(train)
+    resumed = [next(iter(first.fit(count_weights)))]
+    second.load_state_dict(through_file(first.state_dict()))
+    resumed += second.fit(count_weights)
+
+    for ours, theirs in zip(reports, expected, strict=True):
+        assert ours.metrics == pytest.approx(theirs.metrics, rel=1e-3)
+    assert resumed == reports
+    assert_same(second.state_dict(), whole.state_dict())
+
+
+def test_compiling_and_recomputing_at_once_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"set train\.compile or train\.recompute to false"):
+        build(settings(compile=True, recompute=True))
