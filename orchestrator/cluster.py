@@ -70,15 +70,27 @@ class Cluster:
             raise UsageError(
                 f"a trial needs {shape.workers} rank(s) of {shape.cpus} CPU(s) and {shape.gpus:g} GPU(s); "
                 f"the cluster has room for {ranks}: its largest of {len(self.nodes)} node(s), {most.host}, "
-                f"has {most.cpus:g} CPU(s) and {most.gpus:g} GPU(s); lower resources.workers, "
-                "cpus_per_worker or gpus_per_worker, or add a node"
+                f"has {most.cpus:g} CPU(s) and {most.gpus:g} GPU(s); missing: {self._missing(shape, ranks)}; "
+                "lower resources.workers, cpus_per_worker or gpus_per_worker, or add a node"
             )
         return ranks // shape.workers
+
+    def _missing(self, shape: Shape, ranks: int) -> str:
+        cpus = shape.cpus - max(node.cpus for node in self.nodes)
+        gpus = shape.gpus - max(node.gpus for node in self.nodes)
+        lacking = [f"{count:g} {what}" for count, what in ((cpus, "CPU(s)"), (gpus, "GPU(s)")) if count > 0]
+        if lacking:
+            return f"{' and '.join(lacking)} on one node"
+        return f"room for {shape.workers - ranks} rank(s)" if ranks else "a node that has both at once"
 
     @staticmethod
     def _ranks_on(node: Node, shape: Shape) -> int:
         by_cpu = int(node.cpus // shape.cpus)
-        return min(by_cpu, int(node.gpus / shape.gpus + 1e-9)) if shape.gpus else by_cpu
+        if not shape.gpus:
+            return by_cpu
+        if shape.gpus < 1:  # a share lies on one GPU: two of 0.4 fit on each, and what is left is left
+            return min(by_cpu, int(node.gpus) * int(1.0 / shape.gpus + 1e-9))
+        return min(by_cpu, int(node.gpus // shape.gpus))
 
 
 @contextmanager

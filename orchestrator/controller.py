@@ -59,7 +59,8 @@ class Controller:
         return self._writer.paths
 
     def tick(self) -> None:
-        """Notice a request to stop."""
+        """Notice a request to stop; raises FencedError if the sweep has been taken over."""
+        self._writer.lease.check()
         if not self.state.stopping and self.paths.stop.exists():
             self._decide(d.Closed("stopped", stopping=True))
 

@@ -29,6 +29,9 @@ def cluster(*nodes: tuple[float, float]) -> Cluster:
         ([(16, 1)], Shape(workers=1, cpus=1, gpus=0.5), 2),
         ([(2, 4)], Shape(workers=1, cpus=1, gpus=1), 2),
         ([(16, 10)], Shape(workers=1, cpus=1, gpus=0.1), 16),
+        ([(16, 2)], Shape(workers=1, cpus=1, gpus=0.4), 4),
+        ([(16, 2)], Shape(workers=1, cpus=1, gpus=0.6), 2),
+        ([(16, 3)], Shape(workers=1, cpus=1, gpus=2), 1),
     ],
 )
 def test_slots_follow_from_what_fits_on_each_machine(
@@ -37,11 +40,26 @@ def test_slots_follow_from_what_fits_on_each_machine(
     assert cluster(*nodes).slots(shape) == slots
 
 
-def test_a_trial_that_fits_nowhere_is_refused_and_what_is_missing_is_named() -> None:
-    with pytest.raises(
-        UsageError, match=r"needs 1 rank\(s\) of 8 CPU.*largest of 2 node\(s\), n1, has 4 CPU"
-    ):
-        cluster((2, 0), (4, 0)).slots(Shape(workers=1, cpus=8, gpus=0))
+@pytest.mark.parametrize(
+    ("nodes", "shape", "missing"),
+    [
+        ([(2, 0), (4, 0)], Shape(workers=1, cpus=8, gpus=0), "4 CPU(s) on one node"),
+        ([(2, 1), (4, 1)], Shape(workers=1, cpus=1, gpus=2), "1 GPU(s) on one node"),
+        ([(2, 0)], Shape(workers=2, cpus=4, gpus=1), "2 CPU(s) and 1 GPU(s) on one node"),
+        ([(2, 0), (2, 0)], Shape(workers=5, cpus=1, gpus=0), "room for 1 rank(s)"),
+        ([(8, 0), (1, 4)], Shape(workers=1, cpus=4, gpus=1), "a node that has both at once"),
+    ],
+)
+def test_a_trial_that_fits_nowhere_is_refused_and_what_is_missing_is_named(
+    nodes: list[tuple[float, float]], shape: Shape, missing: str
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        cluster(*nodes).slots(shape)
+
+    assert f"needs {shape.workers} rank(s) of {shape.cpus} CPU(s) and {shape.gpus:g} GPU(s)" in str(
+        refused.value
+    )
+    assert f"; missing: {missing}; lower resources.workers" in str(refused.value)
 
 
 def test_a_cluster_that_nobody_answers_for_is_unreachable_at_once(tmp_path: Path) -> None:
