@@ -31,6 +31,7 @@ __all__ = [
     "append_line",
     "attempts_of",
     "make_durable",
+    "make_folder",
     "read_lines",
     "replacing",
     "write_json",
@@ -212,6 +213,14 @@ def make_durable(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder, and those above it that are missing, durably."""
+    missing = [each for each in (path, *path.parents) if not each.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for each in missing:
+        make_durable(each.parent)
 
 
 def _encode(line: Mapping[str, Any]) -> bytes:

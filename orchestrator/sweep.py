@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cpsc_core.attempt import make_folder
 from cpsc_core.card import TeacherCard
 from cpsc_core.settings import TrialSettings
 from orchestrator.board import Pace
@@ -137,7 +138,7 @@ class _Run:
 
     def carry_out(self, reopen: Reopen, *, add_trials: int, takeover: bool) -> Outcome:
         try:
-            self.paths.trials.mkdir(parents=True, exist_ok=True)
+            make_folder(self.paths.trials)
         except OSError as error:
             raise UnreachableError(
                 f"cannot write to {self.paths.storage.root}: {error}; choose another folder with --storage"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cpsc_core.attempt import replacing, write_json
+from cpsc_core.attempt import make_folder, replacing, write_json
 from orchestrator.errors import FencedError
 from orchestrator.store.folder import read_json
 from orchestrator.store.lease import Lease
@@ -43,7 +43,7 @@ class SweepWriter:
         """Commit what a trial is, before it starts; a trial that exists already is left alone."""
         self.lease.check()
         paths = self.paths.trial(record.name)
-        paths.attempts.mkdir(parents=True, exist_ok=True)
+        make_folder(paths.attempts)
         _create(paths.record, record.to_dict())
 
     def write_result(self, name: str, result: Result) -> None:
@@ -66,13 +66,13 @@ class SweepWriter:
         """Write how one attempt ended; the first word about an attempt stands."""
         self.lease.check()
         paths = self.paths.trial(name).attempt(attempt)
-        paths.root.mkdir(parents=True, exist_ok=True)
+        make_folder(paths.root)
         _create(paths.end, end.to_dict())
 
     def write_duplicate(self, duplicate: Duplicate) -> None:
         """Commit a suggestion that named a trial which already exists."""
         self.lease.check()
-        self.paths.duplicates.mkdir(exist_ok=True)
+        make_folder(self.paths.duplicates)
         _create(self.paths.duplicate(duplicate.number), duplicate.to_dict())
 
     def reopen(self, name: str) -> None:

@@ -84,6 +84,10 @@ class _Guarded(Stopper):
         self._orders = orders
         self.error: Exception | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles whoever may stop it into a state that nobody reads."""
+        return {}
+
     @property
     def finished(self) -> bool:
         return self.error is not None or self._orders.finished

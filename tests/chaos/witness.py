@@ -21,7 +21,7 @@ from typing import Any
 
 __all__ = ["Witness", "fingerprints"]
 
-_CLOCK_OF_A_LINE = {"seconds"}
+_CLOCK_OF_A_LINE = {"seconds", "latency", "peak_memory_gb"}
 _CLOCK_OF_A_RESULT = {"timing", "attempt", "generation"}
 _WEIGHTS = ("student.safetensors", "generator.safetensors", "per_class.json")
 

@@ -13,6 +13,7 @@ from cpsc_core.attempt import (
     Point,
     append_line,
     attempts_of,
+    make_folder,
     read_lines,
     replacing,
     write_json,
@@ -208,3 +209,16 @@ def test_every_file_has_the_name_that_the_documentation_gives_it(tmp_path: Path)
         "attempts/3/generator.safetensors",
         "attempts/3/end.json",
     }
+
+
+def test_a_folder_is_made_with_those_above_it_and_their_names_are_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(module, "make_durable", synced.append)
+
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+
+    assert (tmp_path / "a" / "b").is_dir()
+    assert sorted(synced) == [tmp_path, tmp_path / "a"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cpsc_core.attempt import AttemptPaths, append_line, read_lines
+from cpsc_core.attempt import AttemptPaths, append_line, make_durable, read_lines
 from cpsc_core.settings import DataSettings, TeacherSettings, TrainSettings, TrialSettings
 from orchestrator.config import SweepConfig, parse_experiment
 from orchestrator.controller import Controller
@@ -103,6 +103,8 @@ class Simulator:
         paths = TrialPaths(Path(assignment.folder))
         attempt = paths.attempt(assignment.attempt)
         attempt.root.mkdir(parents=True)
+        for folder in (attempt.root, attempt.root.parent, paths.root):
+            make_durable(folder)
         before = [read_lines(paths.attempt(number).metrics) for number in range(1, assignment.attempt)]
         longest = max(before, key=len, default=[])
         for line in longest:
