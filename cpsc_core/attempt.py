@@ -7,6 +7,7 @@
       checkpoints/epoch-0010/    state.pt and manifest.json; epoch-0010-iteration-0003 if stopped in between
       samples/epoch-0010.png     class-ordered grid of synthetic images
       per_class.json             student's and teacher's accuracy on every class, after the last epoch
+      costs.json                 the student's parameters and latency and the peak of memory, likewise
       student.safetensors        weights after the last epoch
       generator.safetensors
       end.json                   written by the controller, not by us
@@ -27,6 +28,7 @@ from typing import Any, NamedTuple, Self
 
 __all__ = [
     "AttemptPaths",
+    "CLOCK_KEYS",
     "Point",
     "append_line",
     "attempts_of",
@@ -37,6 +39,9 @@ __all__ = [
     "write_json",
     "write_lines",
 ]
+
+CLOCK_KEYS = frozenset({"latency", "peak_memory_gb", "seconds"})
+"""Names of measurements that depend on the clock or the machine, and so differ between equal trials."""
 
 _ATTEMPTS = "attempts"
 _POINT = re.compile(r"^epoch-(\d{4,})(?:-iteration-(\d{4,}))?$")
@@ -96,6 +101,11 @@ class AttemptPaths:
     def samples(self) -> Path:
         """Folder of sample grids."""
         return self.root / "samples"
+
+    @property
+    def costs(self) -> Path:
+        """What the student costs, see cpsc_core.costs; written after the last epoch."""
+        return self.root / "costs.json"
 
     @property
     def per_class(self) -> Path:

@@ -2,8 +2,8 @@
 
 What an epoch leaves is written in an order that makes a crash between any two writes harmless:
 
-1. the sample grid, and after the last epoch accuracy by class and the weights: a final line implies that
-   they are there;
+1. the sample grid, and after the last epoch accuracy by class, costs and the weights: a final line implies
+   that they are there;
 2. the metrics line: once it is there the epoch has happened, for everybody who reads the folder;
 3. the checkpoint: it comes after its line, so whoever goes on from it finds the lines up to it. A crash
    between the two costs a repetition of the epoch, which gives the same line again, since every draw is a
@@ -24,6 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from cpsc_core.attempt import (
@@ -37,6 +38,7 @@ from cpsc_core.attempt import (
     write_lines,
 )
 from cpsc_core.checkpoint import Checkpoint, keep_newest, save_checkpoint, valid_checkpoints
+from cpsc_core.costs import costs_of, watch_memory
 from cpsc_core.data.labelled import PlacedData
 from cpsc_core.distill.draws import seeded
 from cpsc_core.distill.trainer import EpochReport, Trainer
@@ -89,6 +91,7 @@ def run_trial(
     paths = AttemptPaths.of(trial_folder, attempt)
     rank.ask(lambda: _begin(trial_folder, paths))
     with using_threads(threads), logging_to(paths.log, logging.INFO if rank.is_first else logging.ERROR):
+        watch_memory(torch.device(device))
         process = describe_process(device, rank)
         rank.ask(lambda: write_json(paths.process, process | {"start": None}))
         bench = _assemble(settings, device, rank, should_stop, on_step)
@@ -145,6 +148,7 @@ class _Writer:
         if report.final:
             line |= self._bench.at_the_end(self._bench.trainer.student)
             line["final"] = True
+            write_json(self._paths.costs, costs_of(self._bench.trainer.student, self._bench.spec))
             write_json(self._paths.per_class, self._bench.by_class(self._bench.trainer.student))
             self._save_weights()
         line["seconds"] = self._seconds()

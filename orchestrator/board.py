@@ -64,7 +64,7 @@ def _row(controller: Controller, trial: Standing) -> Row:
         state=trial.state,
         epoch=line.get("epoch", 0),
         epochs=controller.config.train.epochs,
-        objective=line.get(controller.config.objective.metric),
+        objective=line.get(controller.config.objectives[0].metric),
         attempt=trial.attempts,
         cause=controller.causes.get(trial.name),
     )

@@ -1,4 +1,4 @@
-"""Which configurations are confirmed, and as which trials."""
+"""As which trials configurations are confirmed."""
 
 from __future__ import annotations
 
@@ -10,18 +10,7 @@ from cpsc_core.settings import TrialSettings
 from orchestrator.store.folder import TrialFolder
 from orchestrator.store.records import Stage, TrialRecord
 
-__all__ = ["best_trials", "confirm_records"]
-
-
-def best_trials(trials: Sequence[TrialFolder], direction: str, top: int) -> list[TrialFolder]:
-    """The best complete search trials, the best first, ties by number."""
-    sign = -1.0 if direction == "maximize" else 1.0
-    ranked = [
-        (sign * trial.result.objective, trial.record.number, trial)
-        for trial in trials
-        if trial.record.number is not None and trial.result and trial.result.objective is not None
-    ]
-    return [trial for _, _, trial in sorted(ranked, key=lambda entry: entry[:2])[:top]]
+__all__ = ["confirm_records"]
 
 
 def confirm_records(best: Sequence[TrialFolder], seeds: int, **stamp: Any) -> list[TrialRecord]:

@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from cpsc_core.attempt import CLOCK_KEYS
 from cpsc_core.settings import TrialSettings
 from orchestrator import decide as d
-from orchestrator.config import SweepConfig, resolve
-from orchestrator.confirm import best_trials, confirm_records
+from orchestrator.config import SweepConfig, apply
+from orchestrator.confirm import confirm_records
 from orchestrator.last_words import explain
-from orchestrator.outcome import objective_value, summarise
+from orchestrator.outcome import Verdict, judge, summarise
+from orchestrator.ranking import rank
 from orchestrator.recovery import describe_cause, is_final, recover
 from orchestrator.store.folder import SweepFolder, TrialFolder
 from orchestrator.store.paths import SweepPaths
@@ -99,6 +101,8 @@ class Controller:
         trial = self._read(assignment.name)
         if trial.history:
             self.newest[trial.name] = trial.history[-1]
+        if trial.record.number is not None and trial.result is None:
+            self.study.catch_up(trial.record.number, trial)
         end = AttemptEnd(
             ended=ended,
             cause=cause,
@@ -119,9 +123,9 @@ class Controller:
     def _conclude(
         self, trial: TrialFolder, attempt: int, end: AttemptEnd, *, recomputed: bool = False
     ) -> None:
-        objective = self._objective(trial) if end.ended is EndClass.COMPLETE else None
-        if end.ended is EndClass.COMPLETE and objective is None:
-            cause = f"{self.config.objective.metric} is not finite after the last epoch"
+        verdict = self._judge(trial) if end.ended is EndClass.COMPLETE else None
+        if verdict is not None and verdict.unmeasured is not None:
+            cause = f"{verdict.unmeasured} is not finite after the last epoch"
             end = replace(end, ended=EndClass.DIVERGED, cause=cause)
         event = d.Ended(
             name=trial.name,
@@ -132,7 +136,7 @@ class Controller:
             gpu_seconds=end.seconds * end.gpus,
             fingerprint=end.fingerprint,
             recomputed=recomputed or bool(trial.record.settings["train"].get("recompute")),
-            objective=objective,
+            objective=verdict.score if verdict else None,
         )
         self._commit(self._decide(event), attempt)
 
@@ -143,17 +147,20 @@ class Controller:
 
     def _write_result(self, commit: d.Commit, attempt: int) -> None:
         trial = self._read(commit.name)
-        complete = commit.state is TrialState.COMPLETE
+        verdict = self._judge(trial) if commit.state is TrialState.COMPLETE else None
         end = trial.ends.get(attempt) if commit.state is TrialState.FAILED else None
         result = Result(
             state=commit.state,
-            objective=self._objective(trial) if complete else None,
+            objective=next(iter(verdict.objectives.values())) if verdict else None,
+            objectives=verdict.objectives if verdict else {},
+            excess=verdict.excess if verdict else {},
             params=trial.record.params,
             metrics=self._summary(trial),
             timing={
                 "seconds": trial.seconds,
                 "gpu_seconds": trial.gpu_seconds,
                 "ended": self._clock(),
+                **{name: value for name, value in trial.costs.items() if name in CLOCK_KEYS},
             },
             cause=commit.cause,
             detail=commit.detail,
@@ -168,13 +175,9 @@ class Controller:
         self._tell_study(self._read(commit.name))
 
     def _tell_study(self, trial: TrialFolder) -> None:
-        number, result = trial.record.number, trial.result
-        if number is None or result is None:
+        if trial.record.number is None:
             return
-        if result.state is TrialState.COMPLETE:
-            last = trial.history[-1]
-            self.study.note(number, last["epoch"], float(last[self.config.objective.metric]))
-        self.study.tell(number, result.state, result.objective, result.cause)
+        self.study.tell(trial.record.number, trial)
         for duplicate in self._awaiting.pop(trial.name, []):
             self.study.copy(duplicate, trial)
 
@@ -183,8 +186,7 @@ class Controller:
         if suggestion is None:
             self._decide(d.Closed(f"space exhausted after {number} suggestions"))
             return
-        train = resolve(self.config, suggestion.params)
-        settings = replace(self._template, train=train)
+        settings = apply(self._template, suggestion.params)
         name = settings.identity()
         if name in self.state.trials:
             self._note_duplicate(suggestion, name)
@@ -211,7 +213,7 @@ class Controller:
 
     def _plan_confirm(self) -> None:
         trials = SweepFolder(self.paths).trials()
-        best = best_trials(trials, self.config.objective.direction, self.config.confirm.top)
+        best = rank(trials, self.config.objectives)[: self.config.confirm.top]
         stamp = {"created": self._clock(), "generation": self._writer.lease.generation}
         records = confirm_records(best, self.config.confirm.seeds, **stamp)
         for record in records:
@@ -246,17 +248,14 @@ class Controller:
 
     def _should_prune(self, name: str, line: dict[str, Any]) -> bool:
         number = self.state.trials[name].number
-        value = float(line[self.config.objective.metric])
-        return number is not None and self.study.report(number, line["epoch"], value)
+        return number is not None and self.study.report(number, line)
 
-    def _objective(self, trial: TrialFolder) -> float | None:
-        objective = self.config.objective
-        return objective_value(trial.history, objective.metric, objective.direction, objective.of)
+    def _judge(self, trial: TrialFolder) -> Verdict:
+        return judge(trial.history, trial.costs, self.config.objectives, self.config.bounds)
 
     def _summary(self, trial: TrialFolder) -> dict[str, Any]:
-        objective = self.config.objective
         accuracy = self._template.teacher.accuracy
-        return summarise(trial.history, objective.metric, objective.direction, accuracy)
+        return summarise(trial.history, trial.costs, self.config.objectives, accuracy)
 
     def _read(self, name: str) -> TrialFolder:
         trial = TrialFolder.read(self.paths.trial(name))
@@ -292,5 +291,5 @@ def _rules(config: SweepConfig) -> d.Rules:
         gpu_seconds=None if budget.gpu_hours is None else budget.gpu_hours * 3600.0,
         plateau_trials=budget.plateau.trials if budget.plateau else None,
         plateau_delta=budget.plateau.min_delta if budget.plateau else 0.0,
-        maximise=config.objective.direction == "maximize",
+        maximise=config.objectives[0].direction == "maximize",
     )

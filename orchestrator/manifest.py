@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from cpsc_core.card import TeacherCard
-from orchestrator.config import Experiment
+from orchestrator.config import Experiment, SweepConfig
 from orchestrator.errors import UsageError
 from orchestrator.provenance import code_state, git_state, package_versions, text_digest
 from orchestrator.trial.assignment import Shape
@@ -52,7 +52,7 @@ def begin_run(
         "teacher": before.get("teacher", {}),
         "data": before.get("data", {"name": config.data.name}),
         "seed": config.sampler.seed,
-        "objective": config.objective.model_dump(),
+        "objective": _objectives(config),
         "epochs": config.train.epochs,
         "budget_trials": config.budget.trials + added,
         "added_trials": added,
@@ -61,6 +61,12 @@ def begin_run(
         "runs": [*before.get("runs", []), run],
         "finished": None,
     }
+
+
+def _objectives(config: SweepConfig) -> dict[str, Any] | list[dict[str, Any]]:
+    """The objective as the experiment file gives it: one, or a list of several."""
+    given = [each.model_dump() for each in config.objectives]
+    return given if isinstance(config.objective, tuple) else given[0]
 
 
 def note_shape(manifest: Mapping[str, Any], shape: Shape) -> dict[str, Any]:

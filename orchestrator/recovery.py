@@ -104,7 +104,7 @@ def _state(rules: d.Rules, trials: Sequence[TrialFolder], suggestions: int) -> d
     finished = [(trial, trial.result) for trial in trials if trial.result is not None]
     # in the order in which they ended, which is the one that a plateau is counted in
     for trial, result in sorted(finished, key=lambda each: each[1].timing.get("ended", 0.0)):
-        state = d.count_finished(state, standings[trial.name], result.objective)
+        state = d.count_finished(state, standings[trial.name], result.score)
     return state
 
 

@@ -117,7 +117,7 @@ def _facts(config: SweepConfig) -> dict[str, Any]:
         "search": list(config.search),
         "sampler": config.sampler.name,
         "pruner": config.pruner.name,
-        "objective": f"{config.objective.direction} {config.objective.of} {config.objective.metric}",
+        "objective": ", ".join(f"{each.direction} {each.of} {each.metric}" for each in config.objectives),
         "trials": config.budget.trials,
         "storage": str(config.storage),
     }

@@ -7,14 +7,23 @@ from operator import attrgetter
 
 from cpsc_core import tables
 from cpsc_core.distill.presets import PRESETS
-from cpsc_core.errors import CoreError
-from cpsc_core.networks.offered import check_offered
-from orchestrator.config.chosen import NoPruner
+from orchestrator.config.block import Block
+from orchestrator.config.chosen import PatientPruner, TpeSampler
+from orchestrator.config.condition_checks import conditions_can_hold
 from orchestrator.config.data_checks import data_is_described, generator_can_draw
-from orchestrator.config.document import Node, Problem, shown
+from orchestrator.config.document import Keys, Node, Problem, shown
+from orchestrator.config.enqueue_checks import enqueued_lie_in_the_space
 from orchestrator.config.environment import holds_credentials
 from orchestrator.config.messages import unknown
-from orchestrator.config.schema import LOSSES, SCORES, SweepConfig
+from orchestrator.config.networks import unknown_network
+from orchestrator.config.objective_checks import (
+    constraints_are_known,
+    metrics_are_known,
+    objectives_make_sense,
+    pruning_has_a_metric,
+    top5_is_measured,
+)
+from orchestrator.config.schema import SweepConfig
 from orchestrator.config.search import Choices, FloatRange, IntRange
 from orchestrator.config.search_checks import search_fits_train
 
@@ -52,48 +61,39 @@ def _is_in_table(path: str, noun: str, known: Mapping[str, object]) -> Check:
 
 
 def _is_network(path: str) -> Check:
-    keys = tuple(path.split("."))
-
     def check(config: SweepConfig, _: Node) -> Iterator[Problem]:
-        arch = attrgetter(path)(config)
-        library, name = tables.library_of(arch)
-        if arch not in tables.NETWORKS:
-            yield Problem(keys, unknown(f"network {shown(arch)}", arch, tables.names(tables.NETWORKS)))
-        elif name and library in tables.NETWORKS.libraries:
-            try:
-                check_offered(library, name)
-            except CoreError as error:
-                yield Problem(keys, str(error))
+        if text := unknown_network(attrgetter(path)(config)):
+            yield Problem(tuple(path.split(".")), text)
 
     return check
 
 
+def _tpe_options_agree(config: SweepConfig, _: Node) -> Iterator[Problem]:
+    sampler = config.sampler
+    if isinstance(sampler, TpeSampler) and sampler.options.group and sampler.options.multivariate is False:
+        yield Problem(("sampler", "options", "group"), "does not go with multivariate: false; leave one out")
+
+
 def _pruner_can_prune(config: SweepConfig, _: Node) -> Iterator[Problem]:
     pruner, epochs = config.pruner, config.train.epochs
-    if not isinstance(pruner, NoPruner) and pruner.min_epochs >= epochs:
+    if isinstance(pruner, PatientPruner):
+        yield from _is_before_the_end(("pruner", "patience"), pruner.patience + 1, epochs, shown_as=-1)
+        yield from _starts_in_time(("pruner", "wraps", "min_epochs"), pruner.wraps, epochs)
+    else:
+        yield from _starts_in_time(("pruner", "min_epochs"), pruner, epochs)
+
+
+def _starts_in_time(keys: Keys, pruner: Block, epochs: int) -> Iterator[Problem]:
+    if (first := getattr(pruner, "min_epochs", None)) is not None:
+        yield from _is_before_the_end(keys, first, epochs)
+
+
+def _is_before_the_end(keys: Keys, first: int, epochs: int, shown_as: int = 0) -> Iterator[Problem]:
+    if first >= epochs:
+        limit = f"train.epochs, which is {epochs}," if not shown_as else f"{epochs + shown_as}"
         yield Problem(
-            ("pruner", "min_epochs"),
-            f"must be less than train.epochs, which is {epochs}, or no trial is ever ended early; "
-            f"but is {pruner.min_epochs}",
+            keys, f"must be less than {limit} or no trial is ever ended early; but is {first + shown_as}"
         )
-
-
-def _metric_is_known(config: SweepConfig, _: Node) -> Iterator[Problem]:
-    metric = config.objective.metric
-    if metric == "test_accuracy":
-        text = "the search must not look at the test split; use val_accuracy, and read the test in confirm"
-        yield Problem(("objective", "metric"), text)
-    elif metric not in (*SCORES, *LOSSES):
-        text = unknown(f"metric {shown(metric)}", metric, (*SCORES, *LOSSES))
-        yield Problem(("objective", "metric"), text)
-
-
-def _direction_suits_metric(config: SweepConfig, _: Node) -> Iterator[Problem]:
-    objective = config.objective
-    if objective.metric in SCORES and objective.direction == "minimize":
-        yield Problem(("objective", "direction"), f"must be maximize for {objective.metric}: more is better")
-    if objective.metric in LOSSES and "direction" not in objective.model_fields_set:
-        yield Problem(("objective", "direction"), f"must be given for a loss like {objective.metric}")
 
 
 def _workers_share_each_batch(config: SweepConfig, _: Node) -> Iterator[Problem]:
@@ -153,9 +153,25 @@ CHECKS: tuple[tuple[tuple[str, ...], Check], ...] = (
     (("train.preset",), _is_in_table("train.preset", "preset", PRESETS)),
     (("search",), search_fits_train),
     (("search", "sampler.name"), _grid_is_finite),
-    (("train.epochs", "pruner.name", "pruner.min_epochs"), _pruner_can_prune),
-    (("objective.metric",), _metric_is_known),
-    (("objective.metric", "objective.direction"), _direction_suits_metric),
+    (("sampler.name", "sampler.options"), _tpe_options_agree),
+    (("search", "train", "student.arch"), conditions_can_hold),
+    (("search", "train", "student.arch", "enqueue", "sampler.name"), enqueued_lie_in_the_space),
+    (
+        (
+            "train.epochs",
+            "pruner.name",
+            "pruner.min_epochs",
+            "pruner.patience",
+            "pruner.wraps.name",
+            "pruner.wraps.min_epochs",
+        ),
+        _pruner_can_prune,
+    ),
+    (("objective.metric",), metrics_are_known),
+    (("objective.metric", "objective.direction", "objective.of"), objectives_make_sense),
+    (("objective.metric", "prune_on", "pruner.name"), pruning_has_a_metric),
+    (("constraints",), constraints_are_known),
+    (("objective.metric", "constraints", "data"), top5_is_measured),
     (("train.batch_size", "search", "resources.workers"), _workers_share_each_batch),
     (("resources.workers", "resources.gpus_per_worker"), _workers_have_whole_gpus),
     (("tracking.uri",), _tracking_has_no_credentials),

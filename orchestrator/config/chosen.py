@@ -12,16 +12,24 @@ from orchestrator.config.block import Block, Count
 
 __all__ = [
     "CHOSEN_BY_NAME",
+    "GpSampler",
     "GridSampler",
+    "Hyperband",
     "MedianPruner",
     "NoPruner",
+    "NsgaiiSampler",
+    "PatientPruner",
     "Pruner",
     "QmcSampler",
     "RandomSampler",
     "Sampler",
     "SuccessiveHalving",
     "TpeSampler",
+    "WRAPPED_BY_NAME",
 ]
+
+Probability = Annotated[float, Ge(0.0), Le(1.0)]
+ReductionFactor = Annotated[int, Ge(2), Le(100)]
 
 
 class TpeOptions(Block):
@@ -31,6 +39,36 @@ class TpeOptions(Block):
     """Trials drawn at random before the first that is suggested."""
     n_ei_candidates: Count = 24
     """Candidates a suggestion is chosen from."""
+    multivariate: bool | None = None
+    """Whether parameters are chosen together; null: with one objective."""
+    group: bool | None = None
+    """Whether parameters that are tried together are chosen together; null: where some have a `when`."""
+    constant_liar: bool = True
+    """Whether trials that still run count as bad, so that none is suggested beside them."""
+
+
+class GpOptions(Block):
+    """What can be told to the Gaussian process, under Optuna's own names."""
+
+    n_startup_trials: Count = 10
+    """Complete trials, drawn at random, before the first that is suggested."""
+    deterministic_objective: bool = False
+    """Whether the same parameters always give the same value; false: it is taken to be noisy."""
+
+
+class NsgaiiOptions(Block):
+    """What can be told to the genetic algorithm, under Optuna's own names."""
+
+    population_size: Annotated[int, Ge(3), Le(100_000)] = 50
+    """Complete trials of a generation; the first generation is drawn at random."""
+    mutation_prob: Probability | None = None
+    """How likely a parameter is drawn afresh; null: one in as many as there are."""
+    crossover: Literal["blxalpha", "sbx", "spx", "undx", "uniform", "vsbx"] = "uniform"
+    """How parents' numbers are mixed; choices are always taken from one of them."""
+    crossover_prob: Probability = 0.9
+    """How likely a trial has several parents rather than one."""
+    swapping_prob: Probability = 0.5
+    """How likely a parameter comes from the second parent; for uniform crossover."""
 
 
 class NoOptions(Block):
@@ -48,6 +86,24 @@ class TpeSampler(_Sampler):
     name: Literal["tpe"] = "tpe"
     """tpe."""
     options: TpeOptions = TpeOptions()
+    """What can be told to it."""
+
+
+class GpSampler(_Sampler):
+    """Tries what a Gaussian process of the complete trials expects most of; for some hundred trials."""
+
+    name: Literal["gp"] = "gp"
+    """gp."""
+    options: GpOptions = GpOptions()
+    """What can be told to it."""
+
+
+class NsgaiiSampler(_Sampler):
+    """Breeds generations of trials from the best of those before; for several objectives."""
+
+    name: Literal["nsgaii"] = "nsgaii"
+    """nsgaii."""
+    options: NsgaiiOptions = NsgaiiOptions()
     """What can be told to it."""
 
 
@@ -85,7 +141,7 @@ class SuccessiveHalving(Block):
     """successive_halving."""
     min_epochs: Count = 1
     """Epoch of the first rung."""
-    reduction_factor: Annotated[int, Ge(2), Le(100)] = 3
+    reduction_factor: ReductionFactor = 3
     """One trial in so many passes a rung, and each rung is so many times later than the one before."""
 
     def rungs(self, epochs: int) -> tuple[int, ...]:
@@ -96,6 +152,21 @@ class SuccessiveHalving(Block):
             rungs.append(rung)
             rung *= self.reduction_factor
         return tuple(rungs)
+
+
+class Hyperband(Block):
+    """Shares the trials out among brackets of successive halving, the first rung of each later than the last.
+
+    A bracket whose first rung is late costs more epochs and forgives a slow start. A trial's bracket is a
+    function of the sweep's name and the trial's number.
+    """
+
+    name: Literal["hyperband"] = "hyperband"
+    """hyperband."""
+    min_epochs: Count = 1
+    """Epoch of the first rung of the first bracket."""
+    reduction_factor: ReductionFactor = 3
+    """One trial in so many passes a rung; each rung and each bracket begins so many times later."""
 
 
 class MedianPruner(Block):
@@ -116,20 +187,61 @@ class NoPruner(Block):
     """none."""
 
 
-CHOSEN_BY_NAME: Mapping[str, Mapping[str, type[Block]]] = {
-    "pruner": {"median": MedianPruner, "none": NoPruner, "successive_halving": SuccessiveHalving},
-    "sampler": {"grid": GridSampler, "qmc": QmcSampler, "random": RandomSampler, "tpe": TpeSampler},
-}
-"""Blocks whose `name` decides which other keys they have."""
-
-
 def _tag(raw: Any, default: str) -> str:
     name = raw.get("name", default) if isinstance(raw, dict) else getattr(raw, "name", default)
     return f"<{name}>"
 
 
+WrappedPruner = Annotated[
+    Annotated[Hyperband, Tag("<hyperband>")]
+    | Annotated[MedianPruner, Tag("<median>")]
+    | Annotated[NoPruner, Tag("<none>")]
+    | Annotated[SuccessiveHalving, Tag("<successive_halving>")],
+    Discriminator(lambda raw: _tag(raw, "none")),
+]
+
+
+class PatientPruner(Block):
+    """Ends a trial only once it has not improved for a while, and another pruner would end it then."""
+
+    name: Literal["patient"] = "patient"
+    """patient."""
+    patience: Annotated[int, Ge(0), Le(100_000)] = 5
+    """Epochs without an improvement that a trial is given."""
+    min_delta: Annotated[float, Ge(0.0)] = 0.0
+    """A trial that falls short of its best by no more than this counts as improving."""
+    wraps: WrappedPruner = NoPruner()
+    """Who is asked then; none: the trial ends."""
+
+
+CHOSEN_BY_NAME: Mapping[str, Mapping[str, type[Block]]] = {
+    "pruner": {
+        "hyperband": Hyperband,
+        "median": MedianPruner,
+        "none": NoPruner,
+        "patient": PatientPruner,
+        "successive_halving": SuccessiveHalving,
+    },
+    "sampler": {
+        "gp": GpSampler,
+        "grid": GridSampler,
+        "nsgaii": NsgaiiSampler,
+        "qmc": QmcSampler,
+        "random": RandomSampler,
+        "tpe": TpeSampler,
+    },
+}
+"""Blocks whose `name` decides which other keys they have."""
+
+WRAPPED_BY_NAME: Mapping[str, type[Block]] = {
+    name: block for name, block in CHOSEN_BY_NAME["pruner"].items() if name != "patient"
+}
+"""Pruners that `pruner.wraps` may name."""
+
 Sampler = Annotated[
-    Annotated[GridSampler, Tag("<grid>")]
+    Annotated[GpSampler, Tag("<gp>")]
+    | Annotated[GridSampler, Tag("<grid>")]
+    | Annotated[NsgaiiSampler, Tag("<nsgaii>")]
     | Annotated[QmcSampler, Tag("<qmc>")]
     | Annotated[RandomSampler, Tag("<random>")]
     | Annotated[TpeSampler, Tag("<tpe>")],
@@ -137,8 +249,10 @@ Sampler = Annotated[
 ]
 
 Pruner = Annotated[
-    Annotated[MedianPruner, Tag("<median>")]
+    Annotated[Hyperband, Tag("<hyperband>")]
+    | Annotated[MedianPruner, Tag("<median>")]
     | Annotated[NoPruner, Tag("<none>")]
+    | Annotated[PatientPruner, Tag("<patient>")]
     | Annotated[SuccessiveHalving, Tag("<successive_halving>")],
     Discriminator(lambda raw: _tag(raw, "none")),
 ]

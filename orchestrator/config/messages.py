@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from types import NoneType, UnionType
@@ -9,7 +10,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, Tag, ValidationError
 
-from orchestrator.config.chosen import CHOSEN_BY_NAME
+from orchestrator.config.chosen import CHOSEN_BY_NAME, WRAPPED_BY_NAME
 from orchestrator.config.document import Keys, Node, Problem, dotted, shown
 from orchestrator.config.schema import NAME_RULE, SweepConfig
 from orchestrator.config.search import FIELDS, NOT_SEARCHED
@@ -37,16 +38,8 @@ _LIMITS: Mapping[str, tuple[str, str]] = {
 }
 
 _LATER_KEYS: Mapping[str, str] = {
-    "enqueue": "trials with given parameters are not supported yet; leave it out",
-    "objective.prune_on": "several objectives are not supported yet; pruning looks at the metric itself",
+    "objective.prune_on": "belongs beside objective, not into it: prune_on: METRIC on a line of its own",
     "optuna_storage": "a second copy of the study in a database is not supported yet; leave it out",
-    "search.*.when": "conditional parameters are not supported yet; search it always, or leave it out",
-    "start_from": "earlier sweeps as prior knowledge are not supported yet; leave it out",
-}
-
-_LATER_NAMES: Mapping[str, tuple[str, ...]] = {
-    "pruner": ("hyperband", "patient"),
-    "sampler": ("gp", "nsgaii"),
 }
 
 
@@ -63,13 +56,12 @@ def problem_of(detail: Any, root: Node, prefix: Keys = ()) -> Problem:
     if keys[0] == "search" and len(keys) > 2 and (text := unknown_field(str(keys[1]))):
         return Problem(keys[:2], text)
     if detail["type"] == "union_tag_invalid":
-        keys = (*keys, "name")
-        return Problem(keys, _unknown_choice(str(keys[0]), root.nearest(keys).plain()))
+        return Problem((*keys, "name"), _unknown_choice(dotted(keys), root.nearest((*keys, "name")).plain()))
     if is_unknown_key(detail):
         return Problem(keys, unknown_key(keys, loc))
     if detail["type"] == "missing":
         return Problem(keys, "is missing, and it has no default")
-    return Problem(keys, _wrong_value(detail, root.nearest(keys).plain(), keys))
+    return Problem(keys, _wrong_value(detail, root.nearest(keys).plain()))
 
 
 def is_unknown_key(detail: Any) -> bool:
@@ -79,9 +71,7 @@ def is_unknown_key(detail: Any) -> bool:
 
 def unknown_key(keys: Keys, loc: Keys) -> str:
     """That there is no key of a name where `keys` lead, in a validator's words `loc`, and which there are."""
-    pattern = ("search", "*", keys[2]) if keys[0] == "search" and len(keys) > 2 else keys
-    later = _LATER_KEYS.get(dotted(pattern))
-    return later or unknown("key", str(keys[-1]), _allowed_keys(loc[:-1]))
+    return _LATER_KEYS.get(dotted(keys)) or unknown("key", str(keys[-1]), _allowed_keys(loc[:-1]))
 
 
 def unknown_field(path: str) -> str | None:
@@ -101,10 +91,8 @@ def unknown(noun: str, name: str, known: Iterable[str]) -> str:
     return f"unknown {noun}; {hint}allowed: {', '.join(allowed) or 'nothing'}"
 
 
-def _wrong_value(detail: Any, given: Any, keys: Keys) -> str:
+def _wrong_value(detail: Any, given: Any) -> str:
     kind = detail["type"]
-    if keys == ("objective",) and isinstance(given, list):
-        return "several objectives are not supported yet; give one mapping with metric, direction and of"
     if kind in _KINDS:
         return f"must be {_KINDS[kind]}, but is {shown(given)}"
     if kind in _LIMITS:
@@ -118,10 +106,8 @@ def _wrong_value(detail: Any, given: Any, keys: Keys) -> str:
 
 
 def _unknown_choice(block: str, given: Any) -> str:
-    allowed = sorted(CHOSEN_BY_NAME[block])
-    if given in _LATER_NAMES[block]:
-        return f"{shown(given)} is not supported yet; choose one of {', '.join(allowed)}"
-    return unknown(f"{block} {shown(given)}", str(given), allowed)
+    allowed = WRAPPED_BY_NAME if block == "pruner.wraps" else CHOSEN_BY_NAME[block]
+    return unknown(f"{block.split('.')[0]} {shown(given)}", str(given), allowed)
 
 
 def _without_tags(root: Node, loc: Keys) -> Keys:
@@ -145,7 +131,13 @@ def _allowed_keys(loc: Keys) -> Iterable[str]:
 
 
 def _field(kind: Any, key: Any) -> Any:
-    return get_args(kind)[1] if get_origin(kind) is dict else _fields(kind)[key]
+    match get_origin(kind):
+        case builtins.dict:
+            return get_args(kind)[1]
+        case builtins.tuple:
+            return get_args(kind)[0]
+        case _:
+            return _fields(kind)[key]
 
 
 def _fields(kind: Any) -> Mapping[str, Any]:

@@ -5,6 +5,7 @@ What needs more than one field to judge is in `orchestrator.config.checks`.
 
 from __future__ import annotations
 
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,26 +17,10 @@ from cpsc_core.settings import TrainSettings
 from orchestrator.config.block import Block, Count
 from orchestrator.config.chosen import NoPruner, Pruner, Sampler, TpeSampler
 from orchestrator.config.data import Data, LocalPath, Teacher
-from orchestrator.config.search import Search
+from orchestrator.config.objectives import Bound, Constraints, Objective, Objectives, bound_of
+from orchestrator.config.search import STUDENT_ARCH, Params, Search
 
-__all__ = ["LOSSES", "NAME_RULE", "PATHS", "SCORES", "SweepConfig"]
-
-SCORES = ("label_fidelity", "teacher_agreement", "val_accuracy")
-"""Metrics from 0 to 1 of which more is better."""
-
-LOSSES = (
-    "generator_batch_norm",
-    "generator_contrastive",
-    "generator_ikd",
-    "generator_kl",
-    "generator_loss",
-    "generator_pseudo_label",
-    "student_ikd",
-    "student_kl",
-    "student_loss",
-    "student_pseudo_label",
-)
-"""Metrics that are means of a loss term over an epoch."""
+__all__ = ["NAME_RULE", "PATHS", "SweepConfig"]
 
 PATHS = frozenset({("data", "root"), ("storage",), ("teacher", "checkpoint")})
 """Fields that hold a path: relative to the file that gives them, or to the working directory with --set."""
@@ -59,17 +44,6 @@ class Student(Block):
 
     arch: str
     """Name in the table of networks."""
-
-
-class Objective(Block):
-    """What the best trial is the best in."""
-
-    metric: str = "val_accuracy"
-    """Key of a metrics line."""
-    direction: Literal["maximize", "minimize"] = "maximize"
-    """Whether more of it is better or less."""
-    of: Literal["best", "last", "mean5"] = "last"
-    """Its value after the last epoch, its best over all epochs, or its mean over the last five."""
 
 
 class Plateau(Block):
@@ -166,8 +140,12 @@ class SweepConfig(Block):
     """Who suggests what to try next."""
     pruner: Pruner = NoPruner()
     """Who ends a trial that is not worth finishing."""
-    objective: Objective = Objective()
-    """What the best trial is the best in."""
+    objective: Objectives = Objective()
+    """What the best trial is the best in; a list: several objectives, of which none is the only best."""
+    prune_on: str | None = None
+    """Of several objectives, the metric of the one by which trials are pruned; null where none are."""
+    constraints: Constraints = ()
+    """What the best trial must keep, such as `peak_memory_gb <= 10`; the sampler learns to keep it."""
     budget: Budget = Budget()
     """When the search is over."""
     confirm: Confirm = Confirm()
@@ -178,7 +156,31 @@ class SweepConfig(Block):
     """How often a trial is tried again after each kind of failure."""
     hang: Hang = Hang()
     """When a trial that says nothing is given up."""
+    start_from: tuple[str, ...] = ()
+    """Earlier sweeps, by name below `storage` or by path, whose trials the sampler knows from the start."""
+    enqueue: tuple[Params, ...] = ()
+    """Parameters that are tried first, in order; what an entry leaves out is chosen by the sampler."""
     storage: LocalPath = Field(default_factory=lambda: Path("~/cpsc-runs").expanduser())
     """Folder that holds sweeps, teachers and the default MLflow store."""
     tracking: Tracking = Tracking()
     """Where MLflow shows the sweep."""
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """The objectives in order; the first is what trials are ranked by."""
+        return (self.objective,) if isinstance(self.objective, Objective) else self.objective
+
+    @property
+    def pruning_objective(self) -> Objective:
+        """The objective by which trials are pruned, if any are."""
+        named = (each for each in self.objectives if each.metric == self.prune_on)
+        return next(named, self.objectives[0])
+
+    @property
+    def bounds(self) -> dict[str, Bound]:
+        """The constraints by their text."""
+        return {text: bound_of(text) for text in self.constraints}
+
+    def fixed_setting(self, path: str) -> Any:
+        """What a trial has at the dotted path of a parameter if nobody searches it."""
+        return self.student.arch if path == STUDENT_ARCH else attrgetter(path)(self.train)

@@ -1,19 +1,18 @@
-"""The search space: what may be tried for a field of `train`, and one choice of it put into `train`."""
+"""The search space: what may be tried for a field of `train`, and one choice of it put into a trial."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
+from dataclasses import replace
+from operator import attrgetter
+from typing import Annotated, Any, get_args, get_origin
 
 from annotated_types import Gt, MinLen
-from pydantic import BeforeValidator, Discriminator, Strict, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Strict, Tag
 
 from cpsc_core.errors import SettingsError
-from cpsc_core.settings import TrainSettings, field_paths, replace_path
+from cpsc_core.settings import TrainSettings, TrialSettings, field_paths, replace_path
 from orchestrator.config.block import Block
-
-if TYPE_CHECKING:
-    from orchestrator.config.schema import SweepConfig
 
 __all__ = [
     "Choices",
@@ -22,15 +21,21 @@ __all__ = [
     "IntRange",
     "NOT_SEARCHED",
     "ParamSpec",
+    "Params",
     "Range",
     "SPEC_KEYS",
+    "STUDENT_ARCH",
     "Search",
+    "apply",
     "field_kind",
-    "resolve",
+    "setting_at",
 ]
 
-FIELDS: Mapping[str, Any] = field_paths(TrainSettings)
-"""Type of every field of `train` by dotted path, limits included."""
+STUDENT_ARCH = "student.arch"
+"""The one searched path that does not lie in `train`: which network learns."""
+
+FIELDS: Mapping[str, Any] = {**field_paths(TrainSettings), STUDENT_ARCH: str}
+"""Type of every field that may be searched or depended on, by dotted path, limits included."""
 
 NOT_SEARCHED: Mapping[str, str] = {
     "checkpoint_every": "cannot be searched: it changes no student",
@@ -41,7 +46,15 @@ NOT_SEARCHED: Mapping[str, str] = {
 """Fields that no sampler may choose, and why."""
 
 
-class FloatRange(Block):
+Condition = dict[str, Annotated[tuple[Any, ...], MinLen(1), Strict(False)]]
+
+
+class _Spec(Block):
+    when: Condition = Field(default_factory=dict)
+    """Values that others must have for this to be tried at all; else the field keeps its fixed value."""
+
+
+class FloatRange(_Spec):
     """Any number from low to high, both included."""
 
     low: float
@@ -54,7 +67,7 @@ class FloatRange(Block):
     """Distance between the values that are tried; null: any value."""
 
 
-class IntRange(Block):
+class IntRange(_Spec):
     """Whole numbers from low to high, both included."""
 
     low: int
@@ -67,7 +80,7 @@ class IntRange(Block):
     """Distance between the values that are tried; null: 1."""
 
 
-class Choices(Block):
+class Choices(_Spec):
     """One of a few values, in no order."""
 
     choices: Annotated[tuple[Any, ...], MinLen(1), Strict(False)]
@@ -87,16 +100,22 @@ def field_kind(path: str) -> Any:
     return get_args(hint)[0] if get_origin(hint) is Annotated else hint
 
 
-def resolve(config: SweepConfig, params: Mapping[str, Any]) -> TrainSettings:
-    """The settings of a trial: searched parameters, by dotted path, put into the fixed part of every trial.
+def apply(settings: TrialSettings, params: Mapping[str, Any]) -> TrialSettings:
+    """The settings of a trial with searched parameters, by dotted path, put into them.
 
     Numbers take the type of their field, so that a trial is the same however its sampler writes them.
-    Raises SettingsError for a path that `train` does not have or a value outside the field's limits.
+    Raises SettingsError for a path that does not exist or a value outside the field's limits.
     """
-    settings = config.train
+    train = settings.train
     for path, value in params.items():
-        settings = replace_path(settings, path, _typed(path, value))
-    return settings
+        if path != STUDENT_ARCH:
+            train = replace_path(train, path, _typed(path, value))
+    return replace(settings, train=train, student_arch=params.get(STUDENT_ARCH, settings.student_arch))
+
+
+def setting_at(settings: TrialSettings, path: str) -> Any:
+    """What a trial has at the dotted path of a searched parameter."""
+    return settings.student_arch if path == STUDENT_ARCH else attrgetter(path)(settings.train)
 
 
 def _typed(path: str, value: Any) -> Any:
@@ -109,11 +128,37 @@ def _typed(path: str, value: Any) -> Any:
     return typed
 
 
-def _write_whole_numbers_as_field_types(raw: Any) -> Any:
+def _read_entries(raw: Any) -> Any:
+    if not isinstance(raw, dict):
+        return raw
+    return {path: _with_condition(_write_as_field(path, spec)) for path, spec in raw.items()}
+
+
+def _write_as_field(path: str, raw: Any) -> Any:
     """1 given for a field that holds a fraction is 1.0: the same trial however the file writes it."""
     if not isinstance(raw, dict):
         return raw
-    return {path: _as_floats(spec) if field_kind(path) is float else spec for path, spec in raw.items()}
+    return {key: value if key == "when" else _as_kind(path, value) for key, value in raw.items()}
+
+
+def _with_condition(raw: Any) -> Any:
+    """Paths relative to `train`, and every condition a list of values."""
+    if not isinstance(raw, dict) or not isinstance(raw.get("when"), dict):
+        return raw
+    when = {path.removeprefix("train."): value for path, value in raw["when"].items()}
+    listed = {path: value if isinstance(value, list) else [value] for path, value in when.items()}
+    return {**raw, "when": {path: _as_kind(path, value) for path, value in listed.items()}}
+
+
+def _read_params(raw: Any) -> Any:
+    if not isinstance(raw, dict):
+        return raw
+    bare = {path.removeprefix("train."): value for path, value in raw.items()}
+    return {path: _as_kind(path, value) for path, value in bare.items()}
+
+
+def _as_kind(path: str, raw: Any) -> Any:
+    return _as_floats(raw) if field_kind(path) is float else raw
 
 
 def _as_floats(raw: Any) -> Any:
@@ -149,5 +194,8 @@ Search = Annotated[
         ],
     ],
     MinLen(1),
-    BeforeValidator(_write_whole_numbers_as_field_types),
+    BeforeValidator(_read_entries),
 ]
+
+Params = Annotated[dict[str, Any], MinLen(1), BeforeValidator(_read_params)]
+"""Values by dotted path into `train`."""

@@ -8,15 +8,16 @@ from typing import Any
 from orchestrator.errors import UsageError
 from orchestrator.mirror.ledger import read_entry
 from orchestrator.mirror.uri import default_uri, public_uri
-from orchestrator.report.leaderboard import objective_of, order
+from orchestrator.ranking import front
+from orchestrator.report.leaderboard import infeasible, objectives_of, order
 from orchestrator.store.folder import SweepFolder, TrialFolder
 
 __all__ = ["best_document", "best_student", "find_best", "tracking_uri"]
 
 
 def find_best(folder: SweepFolder) -> TrialFolder | None:
-    """The search trial at the top of the leaderboard; None while no search trial is complete."""
-    ranked = order(folder.trials(), objective_of(folder.manifest))
+    """The search trial at the top of the leaderboard; None while none is complete and keeps constraints."""
+    ranked = order(folder.trials(), objectives_of(folder.manifest))
     return ranked[0] if ranked else None
 
 
@@ -29,23 +30,46 @@ def best_student(trial: TrialFolder) -> Path | None:
 
 
 def best_document(folder: SweepFolder) -> dict[str, Any]:
-    """The best trial as plain JSON values; raises UsageError while no search trial is complete."""
+    """The best trial as plain JSON values; raises UsageError while there is none.
+
+    With several objectives it is the best in the first of them, and `front` has every trial that no other
+    one beats: better in one objective and worse in none.
+    """
     trial = find_best(folder)
-    if trial is None or trial.result is None:
+    if trial is None:
         raise UsageError(
-            f"no trial of sweep {folder.name} is complete yet; "
-            f"see how it stands with `cpsc-orchestrate status {folder.paths.root}`"
+            f"{_why_none(folder)}; see how it stands with `cpsc-orchestrate status {folder.paths.root}`"
         )
+    objectives = objectives_of(folder.manifest)
+    if len(objectives) == 1:
+        return _describe(folder, trial)
+    best = front(folder.trials(), objectives)
+    return _describe_all(folder, trial) | {"front": [_describe_all(folder, each) for each in best]}
+
+
+def _describe_all(folder: SweepFolder, trial: TrialFolder) -> dict[str, Any]:
+    return _describe(folder, trial) | {"objectives": trial.result.objectives if trial.result else {}}
+
+
+def _describe(folder: SweepFolder, trial: TrialFolder) -> dict[str, Any]:
+    result = trial.result
     return {
         "trial": trial.name,
         "number": trial.record.number,
         "params": trial.record.params,
-        "objective": trial.result.objective,
-        "metrics": trial.result.metrics,
+        "objective": result.objective if result else None,
+        "metrics": result.metrics if result else {},
         "teacher_accuracy": (folder.manifest.get("teacher") or {}).get("accuracy"),
         "folder": str(trial.paths.root),
         "mlflow_run_id": _run_id(folder, trial),
     }
+
+
+def _why_none(folder: SweepFolder) -> str:
+    if broken := infeasible(folder.trials()):
+        count = len(broken)
+        return f"none of the {count} complete trial(s) of sweep {folder.name} keeps every constraint"
+    return f"no trial of sweep {folder.name} is complete yet"
 
 
 def tracking_uri(folder: SweepFolder) -> str:

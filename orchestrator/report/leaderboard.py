@@ -7,30 +7,24 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, Literal
 
 from orchestrator.outcome import objective_value
+from orchestrator.ranking import Goal, front, rank, values_of
 from orchestrator.store.folder import SweepFolder, TrialFolder
 from orchestrator.store.records import Stage, TrialRecord, TrialState
 
 __all__ = [
     "Confirmation",
-    "Goal",
     "Objective",
+    "broken_by",
     "confirmations",
+    "infeasible",
     "leaderboard_document",
     "objective_of",
+    "objectives_of",
     "order",
-    "rank",
 ]
-
-
-class Goal(Protocol):
-    """Anything that knows which way the objective is better."""
-
-    @property
-    def direction(self) -> str:
-        """maximize or minimize."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +35,7 @@ class Objective:
     """Key of a metrics line."""
     direction: str = "maximize"
     """maximize or minimize."""
-    of: str = "last"
+    of: Literal["last", "best", "mean5"] = "last"
     """Which value of a trial counts: last, best or mean5."""
 
 
@@ -61,34 +55,31 @@ class Confirmation:
     """Its sample standard deviation; null with one seed."""
 
 
+def objectives_of(manifest: Mapping[str, Any]) -> tuple[Objective, ...]:
+    """The sweep's objectives in order."""
+    noted = manifest.get("objective") or {}
+    return tuple(
+        Objective(**{key: each[key] for key in ("metric", "direction", "of") if key in each})
+        for each in (noted if isinstance(noted, list) else [noted])
+    )
+
+
 def objective_of(manifest: Mapping[str, Any]) -> Objective:
     """The sweep's objective; of several the first, which is the one ranked by."""
-    noted = manifest.get("objective") or {}
-    first: Mapping[str, Any] = noted[0] if isinstance(noted, list) else noted
-    return Objective(**{key: first[key] for key in ("metric", "direction", "of") if key in first})
+    return objectives_of(manifest)[0]
 
 
-def rank(trials: Iterable[TrialFolder], objective: Goal) -> list[TrialFolder]:
-    """Complete search trials, best objective first, ties by number.
-
-    Pruned and failed trials are left out, and so is a trial whose objective is not a number.
-    """
-    sign = -1.0 if objective.direction == "maximize" else 1.0
-    scored = ((trial, _objective(trial)) for trial in trials if trial.record.stage is Stage.SEARCH)
-    ranked = [(sign * value, trial) for trial, value in scored if value is not None]
-    return [trial for _, trial in sorted(ranked, key=lambda pair: (pair[0], _number(pair[1])))]
-
-
-def order(trials: Sequence[TrialFolder], objective: Goal) -> list[TrialFolder]:
-    """Complete search trials, the confirmed ones first, by their mean validation accuracy.
+def order(trials: Sequence[TrialFolder], objectives: Sequence[Goal]) -> list[TrialFolder]:
+    """Ranked search trials, the confirmed ones first, by their mean validation accuracy.
 
     Fresh seeds count only once no confirm trial is unfinished, and only for configurations with the full
-    number of seeds; before that, and for the others, the search's own ranking holds.
+    number of seeds; before that, and for the others, the search's own ranking holds. With several objectives
+    it always does, since seeds are compared by accuracy alone.
     """
-    ranked = rank(trials, objective)
+    ranked = rank(trials, objectives)
     confirmed = confirmations(trials)
     unfinished = any(each.record.stage is Stage.CONFIRM and each.result is None for each in trials)
-    if unfinished or not confirmed:
+    if unfinished or not confirmed or len(objectives) > 1:
         return ranked
     full = max(each.seeds for each in confirmed.values())
     means = {name: each.val_mean for name, each in confirmed.items() if each.seeds == full}
@@ -109,29 +100,42 @@ def confirmations(trials: Iterable[TrialFolder]) -> dict[str, Confirmation]:
 
 
 def leaderboard_document(folder: SweepFolder) -> dict[str, Any]:
-    """The leaderboard as plain JSON values, best configuration first."""
+    """The leaderboard as plain JSON values, best configuration first.
+
+    Trials that break a constraint are apart from the others and have no rank.
+    """
     manifest, trials = folder.manifest, folder.trials()
-    objective, confirmed = objective_of(manifest), confirmations(trials)
-    rows = [_row(trial, objective, confirmed.get(trial.name)) for trial in order(trials, objective)]
+    objectives, confirmed = objectives_of(manifest), confirmations(trials)
+    ranked = order(trials, objectives)
+    best = {each.name for each in front(trials, objectives)} if len(objectives) > 1 else set()
+    rows = [_row(each, objectives, confirmed.get(each.name), each.name in best) for each in ranked]
+    broken = [_row(each, objectives, confirmed.get(each.name), False) for each in infeasible(trials)]
     return {
         "sweep": folder.name,
-        "objective": asdict(objective),
+        "objective": asdict(objectives[0]),
+        "objectives": [asdict(each) for each in objectives],
         "teacher": {key: (manifest.get("teacher") or {}).get(key) for key in _TEACHER_KEYS},
         "rows": [{"rank": position, **row} for position, row in enumerate(rows, start=1)],
+        "infeasible": [{"rank": None, **row} for row in broken],
     }
 
 
+def infeasible(trials: Iterable[TrialFolder]) -> list[TrialFolder]:
+    """Complete search trials that break a constraint, by number."""
+    return [
+        trial
+        for trial in trials
+        if trial.record.stage is Stage.SEARCH and trial.state is TrialState.COMPLETE and broken_by(trial)
+    ]
+
+
+def broken_by(trial: TrialFolder) -> list[str]:
+    """The constraints that a trial breaks, as the experiment file has them."""
+    excess = trial.result.excess if trial.result is not None else {}
+    return [text for text, beyond in excess.items() if beyond > 0.0]
+
+
 _TEACHER_KEYS = ("arch", "accuracy", "test_accuracy")
-
-
-def _objective(trial: TrialFolder) -> float | None:
-    if trial.state is not TrialState.COMPLETE or trial.result is None or trial.result.objective is None:
-        return None
-    return None if math.isnan(trial.result.objective) else trial.result.objective
-
-
-def _number(trial: TrialFolder) -> float:
-    return math.inf if trial.record.number is None else trial.record.number
 
 
 def _configuration(record: TrialRecord) -> str:
@@ -157,15 +161,21 @@ def _deviation(values: Sequence[float]) -> float | None:
     return statistics.stdev(values) if len(values) > 1 else None
 
 
-def _row(trial: TrialFolder, objective: Objective, confirmed: Confirmation | None) -> dict[str, Any]:
-    lines, metric, direction = trial.history, objective.metric, objective.direction
+def _row(
+    trial: TrialFolder, objectives: Sequence[Objective], confirmed: Confirmation | None, on_front: bool
+) -> dict[str, Any]:
+    lines, first, result = trial.history, objectives[0], trial.result
+    values = values_of(result, objectives)
     return {
         "trial": trial.name,
         "number": trial.record.number,
-        "objective": _objective(trial),
-        "last": objective_value(lines, metric, direction, "last"),
-        "best": objective_value(lines, metric, direction, "best"),
-        "mean5": objective_value(lines, metric, direction, "mean5"),
+        "objective": values[0] if values else None,
+        "objectives": {goal.metric: value for goal, value in zip(objectives, values or (), strict=False)},
+        "front": on_front,
+        "broken": broken_by(trial),
+        "last": objective_value(lines, first.metric, first.direction, "last"),
+        "best": objective_value(lines, first.metric, first.direction, "best"),
+        "mean5": objective_value(lines, first.metric, first.direction, "mean5"),
         "label_fidelity": lines[-1].get("label_fidelity") if lines else None,
         "params": trial.record.params,
         "confirm": asdict(confirmed) if confirmed else None,

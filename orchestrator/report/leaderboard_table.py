@@ -20,11 +20,11 @@ Columns = Mapping[str, Callable[[Row], str]]
 
 _WIDER_THAN_ANY_TERMINAL = 10_000
 _PLACE: Columns = {
-    "rank": lambda row: str(row["rank"]),
+    "rank": lambda row: "-" if row["rank"] is None else str(row["rank"]) + "*" * row["front"],
     "trial": lambda row: label(row["number"], row["trial"]),
 }
+_OBJECTIVE: Columns = {"objective": lambda row: fixed(row["objective"])}
 _SCORES: Columns = {
-    "objective": lambda row: fixed(row["objective"]),
     "best": lambda row: fixed(row["best"]),
     "mean5": lambda row: fixed(row["mean5"]),
     "fidelity": lambda row: fixed(row["label_fidelity"]),
@@ -38,14 +38,19 @@ _CONFIRMED: Columns = {
 def render_leaderboard(document: Mapping[str, Any], limit: int = 10) -> Group:
     """The first rows of a leaderboard document, with the teacher's accuracy in the title.
 
-    Scores and parameters share a table where there is room for it, and have one each where there is not.
+    Scores and parameters share a table where there is room for it, and have one each where there is not. With
+    several objectives a star marks the trials on the front; a trial that breaks a constraint has no rank.
     """
-    return Group(Text(_title(document), style="bold"), _Rows(document["rows"][:limit]))
+    goals = [each["metric"] for each in document["objectives"]]
+    shown = [*document["rows"], *document["infeasible"]][:limit]
+    notes = [Text(note) for note in _notes(shown, goals)]
+    return Group(Text(_title(document), style="bold"), _Rows(shown, goals), *notes)
 
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
     rows: Sequence[Row]
+    goals: Sequence[str]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         scores, parameters = self._scores(), self._parameters()
@@ -56,8 +61,9 @@ class _Rows:
             yield from (self._table({**_PLACE, **scores}), "", self._table({**_PLACE, **parameters}))
 
     def _scores(self) -> Columns:
+        objectives = _OBJECTIVE if len(self.goals) == 1 else _columns(self.goals)
         confirmed = any(row["confirm"] for row in self.rows)
-        return {**_SCORES, **_CONFIRMED} if confirmed else _SCORES
+        return {**objectives, **_SCORES, **(_CONFIRMED if confirmed else {})}
 
     def _parameters(self) -> Columns:
         names = short_names(dict.fromkeys(path for row in self.rows for path in row["params"]))
@@ -69,7 +75,7 @@ class _Rows:
             table.add_column(heading, justify="right", no_wrap=True)
         for row in self.rows:
             cells = (Text(cell(row)) for cell in columns.values())
-            table.add_row(*cells, style="bold" if row["rank"] == 1 else "")
+            table.add_row(*cells, style="dim" if row["rank"] is None else "bold" if row["rank"] == 1 else "")
         return table
 
 
@@ -78,12 +84,35 @@ def _width(console: Console, options: ConsoleOptions, table: Table) -> int:
     return console.measure(table, options=options.update(width=_WIDER_THAN_ANY_TERMINAL)).maximum
 
 
+def _columns(goals: Sequence[str]) -> Columns:
+    """A column for each of several objectives."""
+    names = [goal.replace("_", " ") for goal in goals]
+    return {name: partial(_objective, goal) for name, goal in zip(names, goals, strict=True)}
+
+
+def _objective(goal: str, row: Row) -> str:
+    value = row["objectives"].get(goal)
+    return setting(value) if isinstance(value, int) or goal == "latency" else fixed(value)
+
+
+def _notes(rows: Sequence[Row], goals: Sequence[str]) -> list[str]:
+    """What the marks in a table mean, where there are any."""
+    broken = [
+        f"{label(row['number'], row['trial'])} ({', '.join(row['broken'])})" for row in rows if row["broken"]
+    ]
+    return [
+        *(["* no other trial is better in one objective and worse in none"] if len(goals) > 1 else []),
+        *([f"breaks a constraint: {'; '.join(broken)}"] if broken else []),
+    ]
+
+
 def _title(document: Mapping[str, Any]) -> str:
-    objective, teacher = document["objective"], document["teacher"]
+    objectives, teacher = document["objectives"], document["teacher"]
     splits = {"val": teacher["accuracy"], "test": teacher["test_accuracy"]}
     known = [f"{split} {share(accuracy)}" for split, accuracy in splits.items() if accuracy is not None]
     own = f"; teacher {teacher['arch']}: {', '.join(known)}" if known else ""
-    return f"{document['sweep']}: {objective['of']} {objective['metric']}{own}"
+    goals = ", ".join(f"{each['of']} {each['metric']}" for each in objectives)
+    return f"{document['sweep']}: {goals}{own}"
 
 
 def _parameter(path: str, row: Row) -> str:

@@ -9,7 +9,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.report.leaderboard import objective_of, rank
+from orchestrator.ranking import rank
+from orchestrator.report.leaderboard import objective_of, objectives_of
 from orchestrator.report.wording import fixed, label
 from orchestrator.store.folder import SweepFolder, TrialFolder
 from orchestrator.store.lease import read_owner
@@ -41,7 +42,7 @@ def status_document(folder: SweepFolder) -> dict[str, Any]:
     owned = read_owner(folder.paths.lease) is not None
     metric = objective_of(manifest).metric
     entries = [_entry(trial, metric, owned) for trial in trials]
-    ranked = rank(trials, objective_of(manifest))
+    ranked = rank(trials, objectives_of(manifest))
     return {
         "sweep": folder.name,
         "state": _state(folder, manifest, entries, owned),

@@ -70,6 +70,12 @@ class TrialFolder:
                 return lines
         return []
 
+    @cached_property
+    def costs(self) -> dict[str, float]:
+        """What its student costs, see cpsc_core.costs; empty unless it ran to its end."""
+        found = (read_json(self.paths.attempt(number).costs) for number in reversed(self.attempts))
+        return next((costs for costs in found if costs is not None), {})
+
     @property
     def epoch(self) -> int:
         """The last finished epoch, 0 before the first."""

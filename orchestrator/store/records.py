@@ -104,13 +104,13 @@ class Result(_Record):
     state: TrialState
     """complete, pruned or failed."""
     objective: float | None
-    """Value the sweep ranks by; null unless complete."""
+    """Value the sweep ranks by, the first objective's; null unless complete."""
     params: dict[str, Any]
     """The searched parameters by dotted path."""
     metrics: dict[str, Any]
     """Last epoch's metrics, with best and mean-of-last-five of the objective and the teacher's accuracy."""
     timing: dict[str, float]
-    """`seconds` and `gpu_seconds` over all attempts, `ended` as Unix time."""
+    """`seconds` and `gpu_seconds` over all attempts, `ended` as Unix time, `latency`, `peak_memory_gb`."""
     cause: str | None
     """Class of the failure (an EndClass value); null unless failed."""
     detail: str | None
@@ -125,9 +125,23 @@ class Result(_Record):
     """Last lines of the failed attempt's log."""
     stack: list[str] = field(default_factory=list)
     """Where the failed attempt was, as traceback lines."""
+    objectives: dict[str, float] = field(default_factory=dict)
+    """Value by metric of every objective; empty unless complete."""
+    excess: dict[str, float] = field(default_factory=dict)
+    """How far it lies beyond each constraint, as a share of the limit; 0 or less keeps it."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "state", TrialState(self.state))
+
+    @property
+    def is_feasible(self) -> bool:
+        """Whether it keeps every constraint."""
+        return all(excess <= 0.0 for excess in self.excess.values())
+
+    @property
+    def score(self) -> float | None:
+        """Value it is ranked by; None unless it is complete and keeps every constraint."""
+        return self.objective if self.is_feasible else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,11 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.config import Objective
 from orchestrator.outcome import objective_value, summarise
 
 LINES = [
     {"epoch": epoch, "val_accuracy": value, "seconds": 1.0} for epoch, value in enumerate([0.5, 0.9, 0.8], 1)
 ]
+
+COSTS = {"student_parameters": 7, "latency": 0.25, "peak_memory_gb": 2.0}
+LATENCY = Objective(metric="latency", direction="minimize")
 
 
 @pytest.mark.parametrize(
@@ -34,13 +38,13 @@ def test_a_trial_that_ends_in_nan_has_no_objective() -> None:
 
 def test_a_trial_without_lines_has_no_objective() -> None:
     assert objective_value([], "val_accuracy", "maximize", "last") is None
-    assert summarise([], "val_accuracy", "maximize", 0.99) == {}
+    assert summarise([], {}, [Objective()], 0.99) == {}
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
 def test_best_is_never_worse_than_last_or_than_the_mean_of_the_last_five(values: list[float]) -> None:
     lines = [{"epoch": epoch, "val_accuracy": value} for epoch, value in enumerate(values, 1)]
-    summary = summarise(lines, "val_accuracy", "maximize", None)
+    summary = summarise(lines, {}, [Objective()], None)
 
     assert summary["val_accuracy_best"] >= summary["val_accuracy"]
     assert summary["val_accuracy_best"] >= summary["val_accuracy_mean5"] - 1e-12
@@ -49,7 +53,7 @@ def test_best_is_never_worse_than_last_or_than_the_mean_of_the_last_five(values:
 def test_a_summary_has_the_last_epoch_without_clocks() -> None:
     lines = [*LINES, {"epoch": 4, "val_accuracy": 0.7, "label_fidelity": 0.2, "seconds": 4.0, "final": True}]
 
-    assert summarise(lines, "label_fidelity", "maximize", 0.99) == {
+    assert summarise(lines, COSTS, [Objective(metric="label_fidelity"), LATENCY], 0.99) == {
         "epoch": 4,
         "val_accuracy": 0.7,
         "label_fidelity": 0.2,
@@ -57,5 +61,6 @@ def test_a_summary_has_the_last_epoch_without_clocks() -> None:
         "label_fidelity_mean5": 0.2,
         "val_accuracy_best": 0.9,
         "val_accuracy_mean5": pytest.approx(0.725),
+        "student_parameters": 7,
         "teacher_accuracy": 0.99,
     }

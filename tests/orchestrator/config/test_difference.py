@@ -24,7 +24,7 @@ def test_the_same_file_makes_no_difference(changed_by: Callable[..., list[str]])
     [
         ("train.epochs=12", "train.epochs: 9 -> 12"),
         ("name=other", "name: 'toy' -> 'other'"),
-        ("search.loss.ikd.high=20", "search.loss.ikd.high: 10.0 -> 20.0"),
+        ("search.loss.ikd.high=5", "search.loss.ikd.high: 10.0 -> 5.0"),
         ("sampler.seed=1", "sampler.seed: 0 -> 1"),
         ("objective.of=best", "objective.of: 'last' -> 'best'"),
         ("teacher.train.epochs=3", "teacher.train.epochs: 100 -> 3"),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from cpsc_core import tables
 from cpsc_core.settings import TrainSettings, field_limits, field_paths
 from orchestrator.config import Choices, Experiment, SweepConfig, load_experiment, parse_experiment
-from orchestrator.config.schema import LOSSES, SCORES
+from orchestrator.config.objectives import LOSSES, SCORES
 from orchestrator.config.search import NOT_SEARCHED, field_kind
 from orchestrator.config.yaml_file import write_yaml
 from orchestrator.errors import ConfigError

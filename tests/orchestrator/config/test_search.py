@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from cpsc_core.errors import SettingsError
-from cpsc_core.settings import TrainSettings
-from orchestrator.config import Choices, Experiment, Range, resolve
+from orchestrator.config import Choices, Experiment, Range, apply, setting_at
 from orchestrator.config.search import FIELDS, SPEC_KEYS, FloatRange, IntRange, field_kind
+from tests.support.simulator import template
 
 Load = Callable[..., Experiment]
 
@@ -49,20 +50,31 @@ def test_no_field_is_called_like_a_key_of_an_entry() -> None:
 
 
 def test_searched_parameters_are_put_into_train(load: Load) -> None:
-    config = load().config
+    fixed = template(load().config)
 
-    train = resolve(config, {"loss.ikd": 3, "generator.steps": 4.0, "loss.ikd_form": "log_mse"})
+    trial = apply(fixed, {"loss.ikd": 3, "generator.steps": 4.0, "loss.ikd_form": "log_mse"})
 
+    train = trial.train
     assert (train.loss.ikd, train.generator.steps, train.loss.ikd_form) == (3.0, 4, "log_mse")
     assert (type(train.loss.ikd), type(train.generator.steps)) == (float, int)
-    assert train.epochs == config.train.epochs
+    assert replace(trial, train=fixed.train) == fixed
+    assert setting_at(trial, "generator.steps") == 4
+
+
+def test_the_student_may_be_searched_too(load: Load) -> None:
+    config = load(overrides=["search.student.arch={choices: [resnet8, resnet20]}"]).config
+
+    trial = apply(template(config), {"student.arch": "resnet20"})
+
+    assert config.search["student.arch"] == Choices(choices=("resnet8", "resnet20"))
+    assert (trial.student_arch, setting_at(trial, "student.arch")) == ("resnet20", "resnet20")
+    assert trial.identity() != template(config).identity()
 
 
 def test_nothing_searched_is_the_fixed_part(load: Load) -> None:
-    config = load().config
+    fixed = template(load().config)
 
-    assert resolve(config, {}) == config.train
-    assert isinstance(resolve(config, {}), TrainSettings)
+    assert apply(fixed, {}) == fixed
 
 
 @pytest.mark.parametrize(
@@ -75,4 +87,4 @@ def test_nothing_searched_is_the_fixed_part(load: Load) -> None:
 )
 def test_parameters_that_do_not_fit_are_refused(load: Load, params: dict[str, float], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
-        resolve(load().config, params)
+        apply(template(load().config), params)

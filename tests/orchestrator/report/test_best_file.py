@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from orchestrator.config import parse_experiment, resolve
+from orchestrator.config import apply, parse_experiment
 from orchestrator.report.best_file import best_experiment
 from tests.support.command import EXPERIMENT
 from tests.support.folders import MadeSweep
+from tests.support.simulator import template
 
 
 def test_it_is_a_valid_experiment_that_runs_the_best_once(tmp_path: Path) -> None:
@@ -26,7 +27,7 @@ def test_it_is_a_valid_experiment_that_runs_the_best_once(tmp_path: Path) -> Non
         path: (value,) for path, value in params.items()
     }
     before = parse_experiment(EXPERIMENT).config
-    assert resolve(config, params) == resolve(before, params)
+    assert apply(template(config), params) == apply(template(before), params)
     assert (config.data, config.teacher, config.confirm) == (before.data, before.teacher, before.confirm)
 
 

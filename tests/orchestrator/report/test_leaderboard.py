@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.ranking import rank
 from orchestrator.report.leaderboard import (
     Objective,
     confirmations,
     leaderboard_document,
     objective_of,
     order,
-    rank,
 )
 from orchestrator.store.folder import TrialFolder
 from orchestrator.store.paths import TrialPaths
@@ -68,7 +68,7 @@ def test_the_ranking_is_the_same_however_the_folders_are_listed(
     shuffled = trials[:]
     chance.shuffle(shuffled)
 
-    ranked = [trial.record.number for trial in rank(shuffled, Objective(direction=direction))]
+    ranked = [trial.record.number for trial in rank(shuffled, [Objective(direction=direction)])]
 
     able = {
         number: value
@@ -90,8 +90,8 @@ def test_fresh_seeds_decide_once_every_confirm_trial_has_ended(tmp_path: Path) -
 
     trials = sweep.folder.trials()
 
-    assert [trial.record.number for trial in order(trials, Objective())] == [1, 0, 2]
-    assert [trial.record.number for trial in rank(trials, Objective())] == [2, 0, 1]
+    assert [trial.record.number for trial in order(trials, [Objective()])] == [1, 0, 2]
+    assert [trial.record.number for trial in rank(trials, [Objective()])] == [2, 0, 1]
 
 
 def test_the_search_decides_while_a_confirm_trial_is_under_way(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_the_search_decides_while_a_confirm_trial_is_under_way(tmp_path: Path) -
     sweep.trial(None, [0.99], params=B, seed=100)
     sweep.trial(None, [], params=A, seed=100, state=None)
 
-    assert [trial.record.number for trial in order(sweep.folder.trials(), Objective())] == [0, 1]
+    assert [trial.record.number for trial in order(sweep.folder.trials(), [Objective()])] == [0, 1]
 
 
 def test_a_configuration_that_lost_a_seed_does_not_win_by_it(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_configuration_that_lost_a_seed_does_not_win_by_it(tmp_path: Path) -> 
     sweep.trial(None, [0.99], params=B, seed=100)
     sweep.trial(None, [], params=B, seed=101, state=TrialState.FAILED, cause="diverged")
 
-    assert [trial.record.number for trial in order(sweep.folder.trials(), Objective())] == [0, 1]
+    assert [trial.record.number for trial in order(sweep.folder.trials(), [Objective()])] == [0, 1]
 
 
 def test_confirm_trials_are_grouped_by_all_settings_but_the_seed(tmp_path: Path) -> None:
