@@ -84,7 +84,9 @@ def figures_page(study: optuna.Study) -> str | None:
 def _page(name: str, figures: Mapping[str, Any]) -> str:
     """Figures below each other; the library that draws them is in the page once."""
     bodies = [
-        figure.update_layout(title=title).to_html(full_html=False, include_plotlyjs=index == 0)
+        figure.update_layout(title=title).to_html(
+            full_html=False, include_plotlyjs=index == 0, div_id=f"figure-{index}"
+        )
         for index, (title, figure) in enumerate(figures.items())
     ]
     head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{name}</title>'

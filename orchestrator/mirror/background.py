@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import Self
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.mirror.sync import Mirror, Synced
+from orchestrator.mirror.reconcile import Synced
+from orchestrator.mirror.sync import Mirror
 
 __all__ = ["Background"]
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
-import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cpsc_core.attempt import replacing
 from orchestrator.errors import TrackingError, UnreachableError
-from orchestrator.mirror.ledger import locked
-from orchestrator.mirror.tracker import HeldRun, Image, Point, RunStatus
+from orchestrator.mirror.database import prepare_database
+from orchestrator.mirror.history import can_write, write_history
+from orchestrator.mirror.tracker import Attachment, HeldRun, Image, Inputs, Point, RunStatus
 from orchestrator.mirror.uri import database_path, public_uri
 
 __all__ = ["MlflowExperiment", "open_mlflow"]
@@ -39,6 +39,8 @@ _IMAGE_FILE = re.compile(
 )
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Opens the experiment on its runs; without it MLflow's page starts with traces of language models."""
+_CHARACTERS_OF_A_DIGEST = 36
+_TEACHER_TAG = "cpsc.teacher_sha256"
 _UNAVAILABLE = frozenset({401, 403, 408, 429})
 
 
@@ -56,7 +58,7 @@ def open_mlflow(uri: str, experiment: str, artifacts: Path | None) -> MlflowExpe
         logging.getLogger(logger).setLevel(_SILENT)
     database = database_path(uri)
     with _asking(uri, experiment, "be opened"):
-        engine = None if database is None else _prepare(uri, database, artifacts)
+        engine = None if database is None else prepare_database(uri, database, artifacts)
         return MlflowExperiment(MlflowClient(tracking_uri=uri), experiment, artifacts, engine)
 
 
@@ -114,14 +116,18 @@ class MlflowExperiment:
         """Add points, all of them or none, and parameters and tags."""
         from mlflow.entities import Metric, Param, RunTag
 
+        swiftly = points if self._engine is not None and can_write() else ()
+        slowly = () if swiftly else points
         with self._asking(f"take the metrics of run {run_id}"):
             self._client.log_batch(
                 run_id,
-                metrics=[Metric(point.key, point.value, point.timestamp, point.step) for point in points],
+                metrics=[Metric(point.key, point.value, point.timestamp, point.step) for point in slowly],
                 params=[Param(path, value) for path, value in params.items()],
                 tags=[RunTag(tag, value) for tag, value in tags.items()],
                 synchronous=True,
             )
+            if swiftly:
+                write_history(self._engine, run_id, swiftly)
 
     def drop_tag(self, run_id: str, tag: str) -> None:
         """Take a tag away."""
@@ -162,6 +168,42 @@ class MlflowExperiment:
             self._client.log_image(
                 run_id, grid, key=_IMAGE_KEY, step=image.step, timestamp=image.timestamp, synchronous=True
             )
+
+    def attach(self, run_id: str, files: Sequence[Attachment]) -> None:
+        """Add files, or replace those of the same name."""
+        with self._asking(f"take the files of run {run_id}"), tempfile.TemporaryDirectory() as folder:
+            for file in files:
+                Path(folder, file.name).write_bytes(file.content)
+            self._client.log_artifacts(run_id, folder)
+
+    def note_inputs(self, run_id: str, inputs: Inputs) -> None:
+        """Show what a run was made from: the data set, and the teacher as a model."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelInput
+
+        with self._asking(f"note what run {run_id} was made from"):
+            data = Dataset(
+                name=inputs.data,
+                digest=inputs.data_digest[:_CHARACTERS_OF_A_DIGEST],
+                source_type="local",
+                source=json.dumps({"uri": inputs.data_source}),
+            )
+            held_out = DatasetInput(data, tags=[InputTag("mlflow.data.context", "held out")])
+            teacher = LoggedModelInput(self._teacher(inputs))
+            self._client.log_inputs(run_id, datasets=[held_out], models=[teacher])
+
+    def _teacher(self, inputs: Inputs) -> str:
+        """The id of the teacher among the experiment's models; it is made if need be."""
+        wanted = f"tags.`{_TEACHER_TAG}` = '{inputs.teacher_digest}'"
+        for model in self._client.search_logged_models([self._experiment], wanted, max_results=1):
+            return str(model.model_id)
+        made = self._client.create_logged_model(
+            self._experiment,
+            name=f"teacher-{re.sub(r'[^A-Za-z0-9_-]', '-', inputs.teacher)}",
+            tags={"cpsc.teacher": inputs.teacher, _TEACHER_TAG: inputs.teacher_digest},
+            params=dict(inputs.teacher_facts),
+            model_type="teacher",
+        )
+        return str(self._client.finalize_logged_model(made.model_id, "READY").model_id)
 
     def close(self) -> None:
         """Let go of the database file, if there is one."""
@@ -205,44 +247,6 @@ def _held(run: Any, images: set[int] | None = None) -> HeldRun:
         images=images,
         deleted=run.info.lifecycle_stage == "deleted",
     )
-
-
-def _prepare(uri: str, database: Path, artifacts: Path | None) -> Any:
-    """SQLAlchemy's engine of a SQLite database, which is made if need be, whole or not at all.
-
-    MLflow would make it too, but spoil it if it were killed or two processes did so at once.
-    """
-    from sqlalchemy import event
-
-    database.parent.mkdir(parents=True, exist_ok=True)
-    root = str(artifacts or database.parent)
-    with locked(database):
-        if not database.exists():
-            # The log of a database that was deleted would be played into the new one.
-            for rest in ("-wal", "-shm"):
-                database.with_name(database.name + rest).unlink(missing_ok=True)
-            with replacing(database) as draft:
-                # With a write-ahead log this takes a third of the time, and later readers block nobody.
-                sqlite3.connect(draft).execute("PRAGMA journal_mode=WAL").connection.close()
-                _store(f"sqlite:///{draft}", root).engine.dispose()
-    engine = _store(uri, root).engine
-    if not event.contains(engine, "connect", _relax):
-        event.listen(engine, "connect", _relax)
-    # Connections that are open already may be to a file that was deleted in the meantime.
-    engine.dispose()
-    return engine
-
-
-def _store(uri: str, artifacts: str) -> Any:
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    return SqlAlchemyStore(uri, artifacts)  # type: ignore[no-untyped-call]
-
-
-def _relax(connection: sqlite3.Connection, _record: object) -> None:
-    """With a write-ahead log, let commits reach the disk when the system likes: the folders are the truth."""
-    if connection.execute("PRAGMA journal_mode").fetchone() == ("wal",):
-        connection.execute("PRAGMA synchronous=NORMAL")
 
 
 @contextmanager

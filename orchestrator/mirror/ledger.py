@@ -11,14 +11,14 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from orchestrator.mirror.tracker import HeldRun, RunStatus
 from orchestrator.store.paths import TrialPaths
 
-__all__ = ["Entry", "locked", "look", "read_entry", "write_entry"]
+__all__ = ["Entry", "locked", "look", "read_entry", "stamp", "write_entry"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +35,8 @@ class Entry:
     """Epochs whose grids were sent."""
     seen: str
     """Digest of what the folder looked like when all of it had been sent."""
+    files: dict[str, str] = field(default_factory=dict)
+    """Digests of the attachments that were sent, by name."""
 
     def matches(self, held: HeldRun | None) -> bool:
         """Whether the server still holds what is noted here."""
@@ -70,7 +72,7 @@ def look(paths: TrialPaths) -> list[Any]:
     number = max(paths.attempt_numbers(), default=0)
     attempt = paths.attempt(number)
     files = (paths.record, paths.result, attempt.metrics, attempt.end)
-    return [number, len(attempt.sample_epochs()), *(_stamp(path) for path in files)]
+    return [number, len(attempt.sample_epochs()), *(stamp(path) for path in files)]
 
 
 @contextmanager
@@ -81,7 +83,8 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def stamp(path: Path) -> tuple[int, int]:
+    """Equal as long as a file has not changed; zeros if there is none."""
     try:
         found = path.stat()
     except FileNotFoundError:

@@ -4,15 +4,32 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 from orchestrator.mirror.tracker import HeldRun, Point, Tracker
 from orchestrator.mirror.wanted import PASSING_TAGS, WantedRun
 
-__all__ = ["bring_up", "create"]
+__all__ = ["Synced", "bring_up", "create"]
 
 _ENTITIES_OF_A_REQUEST = 1000
 """Points, parameters and tags that MLflow takes at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Synced:
+    """What one synchronisation sent."""
+
+    runs: int = 0
+    """Runs begun."""
+    points: int = 0
+    """Values of metrics."""
+    images: int = 0
+    """Sample grids."""
+    files: int = 0
+    """Attachments: settings, logs, leaderboards."""
+    statuses: int = 0
+    """Changes of a run's status."""
 
 
 def create(tracker: Tracker, wanted: WantedRun, sent: Counter[str]) -> HeldRun:
@@ -37,6 +54,7 @@ def bring_up(tracker: Tracker, held: HeldRun, wanted: WantedRun, sent: Counter[s
         tracker.set_status(held.run_id, wanted.status, wanted.ended)
         held.status = wanted.status
         sent["statuses"] += 1
+    _send_files(tracker, held, wanted, sent)
     _send_images(tracker, held, wanted, sent)
 
 
@@ -74,6 +92,15 @@ def _drop_tags(tracker: Tracker, held: HeldRun, wanted: WantedRun) -> None:
     for tag in sorted((PASSING_TAGS & held.tags.keys()) - wanted.tags.keys()):
         tracker.drop_tag(held.run_id, tag)
         del held.tags[tag]
+
+
+def _send_files(tracker: Tracker, held: HeldRun, wanted: WantedRun, sent: Counter[str]) -> None:
+    files = {file.name: file for file in wanted.files}
+    digests = {name: file.digest for name, file in files.items()}
+    if changed := [files[name] for name, digest in digests.items() if held.files.get(name) != digest]:
+        tracker.attach(held.run_id, changed)
+        held.files |= digests
+        sent["files"] += len(changed)
 
 
 def _send_images(tracker: Tracker, held: HeldRun, wanted: WantedRun, sent: Counter[str]) -> None:

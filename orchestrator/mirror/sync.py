@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from orchestrator.errors import TrackingError
-from orchestrator.mirror.ledger import Entry, locked, look, read_entry, write_entry
-from orchestrator.mirror.reconcile import bring_up, create
+from orchestrator.mirror.ledger import Entry, locked, look, read_entry, stamp, write_entry
+from orchestrator.mirror.overview import sweep_overview
+from orchestrator.mirror.reconcile import Synced, bring_up, create
 from orchestrator.mirror.tracker import HeldRun, RunStatus, Tracker
 from orchestrator.mirror.uri import check_uri, default_uri, public_uri
 from orchestrator.mirror.wanted import (
@@ -20,6 +21,7 @@ from orchestrator.mirror.wanted import (
     digest,
     params_key,
     provenance,
+    sweep_inputs,
     sweep_run,
     trial_run,
 )
@@ -28,24 +30,14 @@ from orchestrator.store.lease import read_owner
 from orchestrator.store.paths import SweepPaths, TrialPaths
 from orchestrator.store.records import TrialRecord
 
-__all__ = ["Mirror", "Synced"]
+__all__ = ["Mirror"]
+
+_SECONDS_BETWEEN_OVERVIEWS = 60.0
+_INPUTS = "<inputs>"
+"""What stands for a run's inputs among the digests of its files."""
 
 Connect = Callable[[str, str, Path | None], Tracker]
 """Opens an experiment: tracking URI, name, folder for images."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Synced:
-    """What one synchronisation sent."""
-
-    runs: int = 0
-    """Runs begun."""
-    points: int = 0
-    """Values of metrics."""
-    images: int = 0
-    """Sample grids."""
-    statuses: int = 0
-    """Changes of a run's status."""
 
 
 class Mirror:
@@ -74,6 +66,7 @@ class Mirror:
         self._held: dict[str, HeldRun] = {}
         self._settled: dict[str, str] = {}
         self._owned: bool | None = None
+        self._next_overview = 0.0
 
     @property
     def name(self) -> str:
@@ -116,6 +109,7 @@ class Mirror:
                 tracker = self._open()
                 parent = self._mirror_sweep(tracker, status, sent)
                 self._mirror_trials(tracker, parent, sent)
+                self._mirror_overview(tracker, status, sent)
         except BaseException:
             # Whether the last request was carried out is not known: the server will be asked again.
             self._forget()
@@ -151,9 +145,35 @@ class Mirror:
         ends_now = status.is_final and (held is None or held.status is not status)
         wanted = sweep_run(self.name, self._folder.manifest, status, self._last_end() if ends_now else None)
         self._sweep_held = held = held or create(tracker, wanted, sent)
+        self._remember(self._folder.paths.mirror, held)
         bring_up(tracker, held, wanted, sent)
-        self._note(self._folder.paths.mirror, held, seen="")
         return held.run_id
+
+    def _mirror_overview(self, tracker: Tracker, status: RunStatus, sent: Counter[str]) -> None:
+        """What the sweep's own run carries; while trials run, it is made anew only now and then."""
+        held, path = self._sweep_held, self._folder.paths.mirror
+        if held is None:
+            raise RuntimeError("the sweep's own run is mirrored before what it carries")
+        seen = digest(sorted(self._settled.items()), stamp(self._folder.paths.report), status)
+        entry = read_entry(path, public_uri(self._uri))
+        is_early = not status.is_final and time.monotonic() < self._next_overview
+        if is_early or (entry is not None and (entry.run_id, entry.seen) == (held.run_id, seen)):
+            return
+        overview = sweep_overview(self._folder, ended=status.is_final)
+        if (inputs := sweep_inputs(self._folder)) is not None and held.files.get(_INPUTS) != str(inputs):
+            tracker.note_inputs(held.run_id, inputs)
+            held.files[_INPUTS] = str(inputs)
+        manifest = self._folder.manifest
+        wanted = sweep_run(self.name, manifest, status, None, note=overview.note, files=overview.files)
+        bring_up(tracker, held, wanted, sent)
+        self._note(path, held, seen)
+        self._next_overview = time.monotonic() + _SECONDS_BETWEEN_OVERVIEWS
+
+    def _remember(self, path: Path, held: HeldRun) -> None:
+        """What a run was sent before: the server is not asked for files, which replace themselves."""
+        entry = read_entry(path, public_uri(self._uri))
+        if entry is not None and entry.run_id == held.run_id:
+            held.files = entry.files | held.files
 
     def _mirror_trials(self, tracker: Tracker, parent: str, sent: Counter[str]) -> None:
         origin = provenance(self._folder.manifest)
@@ -180,6 +200,7 @@ class Mirror:
     ) -> None:
         held = self._held.get(trial.name) or create(tracker, wanted, sent)
         self._held[trial.name] = held
+        self._remember(trial.paths.mirror, held)
         bring_up(tracker, held, wanted, sent)
 
     def _wanted(self, trial: TrialFolder, parent: str, origin: Mapping[str, str]) -> WantedRun:
@@ -226,6 +247,7 @@ class Mirror:
             epoch=held.epoch,
             images=sorted(held.images or ()),
             seen=seen,
+            files=held.files,
         )
         if read_entry(path, public_uri(self._uri)) != entry:
             write_entry(path, public_uri(self._uri), entry)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
-__all__ = ["HeldRun", "Image", "Point", "RunStatus", "Tracker"]
+__all__ = ["Attachment", "HeldRun", "Image", "Inputs", "Point", "RunStatus", "Tracker"]
 
 
 class RunStatus(StrEnum):
@@ -52,6 +53,39 @@ class Image:
     """Epoch, from 1."""
 
 
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file that a run carries; sent again under the same name, it replaces itself."""
+
+    name: str
+    """Its name in the run, such as config.json."""
+    content: bytes
+    """What is in it."""
+
+    @property
+    def digest(self) -> str:
+        """A text that is equal only for equal contents."""
+        return hashlib.sha256(self.content).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What the runs of a sweep were made from."""
+
+    data: str
+    """Name of the data set."""
+    data_digest: str
+    """Fingerprint of the data set."""
+    data_source: str
+    """Where its files lie, or that it ships with a package."""
+    teacher: str
+    """Name of the teacher's network."""
+    teacher_digest: str
+    """Digest of the teacher's weights."""
+    teacher_facts: Mapping[str, str]
+    """What else is known of the teacher."""
+
+
 @dataclass(slots=True, kw_only=True)
 class HeldRun:
     """What the server holds of one run, as far as we know; kept up to date while we send."""
@@ -68,6 +102,8 @@ class HeldRun:
     """The last epoch of which every point is there, 0 if there is none."""
     images: set[int] | None
     """Epochs whose grid is there; None: not asked yet."""
+    files: dict[str, str] = field(default_factory=dict)
+    """Digests of the attachments that were sent, by name; what is missing here is sent, again if need be."""
     deleted: bool = False
     """Whether somebody put it into the server's bin."""
 
@@ -118,6 +154,14 @@ class Tracker(Protocol):
 
     def send_image(self, run_id: str, image: Image) -> None:
         """Add a grid. Asked twice, it makes two."""
+        ...
+
+    def attach(self, run_id: str, files: Sequence[Attachment]) -> None:
+        """Add files, or replace those of the same name."""
+        ...
+
+    def note_inputs(self, run_id: str, inputs: Inputs) -> None:
+        """Show what a run was made from; asked twice, it shows it once."""
         ...
 
     def close(self) -> None:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from orchestrator.mirror.tracker import Image, Point, RunStatus
-from orchestrator.store.folder import TrialFolder
+from orchestrator.mirror.attached import trial_files
+from orchestrator.mirror.tracker import Attachment, Image, Inputs, Point, RunStatus
+from orchestrator.store.folder import SweepFolder, TrialFolder
 from orchestrator.store.records import Stage, TrialRecord, TrialState
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "digest",
     "params_key",
     "provenance",
+    "sweep_inputs",
     "sweep_run",
     "trial_run",
 ]
@@ -78,6 +80,8 @@ class WantedRun:
     """What the result adds to the metrics of the last epoch."""
     images: Sequence[Image] = ()
     """Sample grids, ascending."""
+    files: Sequence[Attachment] = ()
+    """What the run carries besides."""
 
 
 def provenance(manifest: Mapping[str, Any]) -> dict[str, str]:
@@ -90,15 +94,43 @@ def provenance(manifest: Mapping[str, Any]) -> dict[str, str]:
     return tags | {f"cpsc.version.{package}": _text(version) for package, version in versions.items()}
 
 
-def sweep_run(name: str, manifest: Mapping[str, Any], status: RunStatus, ended: int | None) -> WantedRun:
-    """The sweep's own run, which the trials' runs hang below."""
+def sweep_run(
+    name: str,
+    manifest: Mapping[str, Any],
+    status: RunStatus,
+    ended: int | None,
+    note: str | None = None,
+    files: Sequence[Attachment] = (),
+) -> WantedRun:
+    """The sweep's own run, which the trials' runs hang below.
+
+    `note` is Markdown that its page opens with.
+    """
     return WantedRun(
         name=name,
         started=_milliseconds(manifest.get("created")),
         ended=ended,
         status=status,
-        tags=provenance(manifest) | {"cpsc.sweep": name},
+        tags=provenance(manifest) | {"cpsc.sweep": name} | ({"mlflow.note.content": note} if note else {}),
         params={},
+        files=files,
+    )
+
+
+def sweep_inputs(folder: SweepFolder) -> Inputs | None:
+    """The data set and the teacher of a sweep; None before its teacher is known."""
+    manifest = folder.manifest
+    teacher, data = manifest.get("teacher") or {}, manifest.get("data") or {}
+    if not teacher.get("sha256") or not data.get("fingerprint"):
+        return None
+    facts = {name: value for name, value in teacher.items() if name not in ("arch", "sha256")}
+    return Inputs(
+        data=_text(data["name"]),
+        data_digest=_text(data["fingerprint"]),
+        data_source=_text(data.get("root") or f"package:{data['name']}"),
+        teacher=_text(teacher["arch"]),
+        teacher_digest=_text(teacher["sha256"]),
+        teacher_facts={name: _text(value) for name, value in facts.items() if value is not None},
     )
 
 
@@ -121,6 +153,7 @@ def trial_run(
         params=_params(trial.record),
         points=[point for line in trial.history for point in _points(line, clock[line["epoch"]])],
         summary=_summary(trial, clock),
+        files=trial_files(trial) if trial.result else (),
         images=[
             Image(path, clock[epoch], epoch) for epoch, path in trial.samples().items() if epoch in clock
         ],

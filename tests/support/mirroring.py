@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from PIL import Image as Picture
 from cpsc_core.attempt import append_line, read_lines, write_json
 from cpsc_core.settings import DataSettings, TeacherSettings, TrainSettings, TrialSettings, replace_path
 from orchestrator.errors import TrackingError, UnreachableError
-from orchestrator.mirror.tracker import HeldRun, Image, Point, RunStatus
+from orchestrator.mirror.tracker import Attachment, HeldRun, Image, Inputs, Point, RunStatus
 from orchestrator.store.paths import StoragePaths, SweepPaths, TrialPaths
 from orchestrator.store.records import AttemptEnd, EndClass, Result, Stage, TrialRecord, TrialState
 
@@ -26,6 +27,8 @@ __all__ = [
     "assert_same_but_for_the_clock",
     "unreachable",
 ]
+
+_IDS = itertools.count()
 
 CREATED = 1_700_000_000.25
 MANIFEST = {
@@ -173,6 +176,8 @@ class _Run:
     params: dict[str, str] = field(default_factory=dict)
     points: list[Point] = field(default_factory=list)
     images: list[tuple[int, int]] = field(default_factory=list)
+    files: dict[str, bytes] = field(default_factory=dict)
+    inputs: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -214,6 +219,8 @@ class MemoryServer:
                     "params": run.params,
                     "points": sorted((p.key, p.step, p.timestamp, repr(p.value)) for p in run.points),
                     "images": sorted(run.images),
+                    "files": dict(sorted(run.files.items())),
+                    "inputs": sorted(run.inputs),
                 }
                 for run in self.runs
                 if not run.held.deleted
@@ -275,6 +282,14 @@ class MemoryTracker:
         run = self._active(run_id)
         self._request("send_image", lambda: run.images.append((image.step, image.timestamp)))
 
+    def attach(self, run_id: str, files: Sequence[Attachment]) -> None:
+        run = self._active(run_id)
+        self._request("attach", lambda: run.files.update({file.name: file.content for file in files}))
+
+    def note_inputs(self, run_id: str, inputs: Inputs) -> None:
+        run = self._active(run_id)
+        self._request("note_inputs", lambda: run.inputs.update({inputs.data, inputs.teacher}))
+
     def _request(self, what: str, carry_out: Callable[[], Any]) -> Any:
         self._server.requests.append(what)
         self._server.before(what)
@@ -302,7 +317,7 @@ class MemoryTracker:
         ]
 
     def _create(self, name: str, started: int, tags: Mapping[str, str]) -> HeldRun:
-        run_id = f"run{len(self._server.runs)}"
+        run_id = f"run{next(_IDS)}"
         held = HeldRun(
             run_id=run_id,
             status=RunStatus.RUNNING,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -44,4 +45,20 @@ def _run(client: MlflowClient, run: Any, names: dict[str, str]) -> dict[str, Any
         "params": run.data.params,
         "points": sorted(points),
         "images": grids,
+        "files": _files(client, run.info.run_id),
+        "inputs": _inputs(client, run.info.run_id),
     }
+
+
+def _files(client: MlflowClient, run_id: str) -> dict[str, bytes]:
+    names = sorted(each.path for each in client.list_artifacts(run_id) if not each.is_dir)
+    with tempfile.TemporaryDirectory() as folder:
+        return {name: Path(client.download_artifacts(run_id, name, folder)).read_bytes() for name in names}
+
+
+def _inputs(client: MlflowClient, run_id: str) -> list[str]:
+    """Names of the data sets and teachers that a run was made from."""
+    inputs = client.get_run(run_id).inputs
+    models = [client.get_logged_model(each.model_id) for each in inputs.model_inputs]
+    names = [each.dataset.name for each in inputs.dataset_inputs]
+    return sorted(names + [model.tags["cpsc.teacher"] for model in models])

@@ -16,6 +16,12 @@ def _no_power_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda _handle: None)
 
 
+@pytest.fixture(autouse=True)
+def _up_to_the_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the sweep's own run carries is made anew at every synchronisation."""
+    monkeypatch.setattr("orchestrator.mirror.sync._SECONDS_BETWEEN_OVERVIEWS", 0.0)
+
+
 @pytest.fixture(scope="session")
 def made_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database as the first sweep of a storage folder makes it; that takes seconds, a copy does not."""

@@ -12,7 +12,8 @@ import pytest
 
 from orchestrator.errors import UnreachableError
 from orchestrator.mirror.background import Background
-from orchestrator.mirror.sync import Mirror, Synced
+from orchestrator.mirror.reconcile import Synced
+from orchestrator.mirror.sync import Mirror
 from orchestrator.mirror.tracker import RunStatus
 from tests.support.mirroring import MemoryServer, RecordedSweep, unreachable
 

@@ -17,7 +17,8 @@ from PIL import Image as Picture
 
 from orchestrator.errors import TrackingError, UnreachableError
 from orchestrator.mirror.door import MlflowExperiment, open_mlflow
-from orchestrator.mirror.sync import Mirror, Synced
+from orchestrator.mirror.reconcile import Synced
+from orchestrator.mirror.sync import Mirror
 from orchestrator.mirror.tracker import Image, Point, RunStatus, Tracker
 from orchestrator.mirror.uri import default_uri
 from orchestrator.store.records import EndClass, TrialState
@@ -389,7 +390,7 @@ from orchestrator.store.paths import SweepPaths
 logging.basicConfig(level=logging.INFO, filename=sys.argv[3])
 sweep = SweepPaths(Path(sys.argv[1]))
 Mirror(sys.argv[2], sweep).sync()
-assert not {"torch", "ray", "optuna"} & sys.modules.keys()
+assert not {"torch", "ray"} & sys.modules.keys()
 """
 
 

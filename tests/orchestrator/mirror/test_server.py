@@ -20,8 +20,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import ConfigError, OrchestratorError, UsageError
+from orchestrator.mirror.reconcile import Synced
 from orchestrator.mirror.server import ui_command
-from orchestrator.mirror.sync import Mirror, Synced
+from orchestrator.mirror.sync import Mirror
 from orchestrator.mirror.uri import default_uri
 from orchestrator.store.paths import StoragePaths
 from tests.support.mirroring import MemoryServer, RecordedSweep, assert_same_but_for_the_clock

@@ -14,7 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import ConfigError, TrackingError, UnreachableError
-from orchestrator.mirror.sync import Mirror, Synced
+from orchestrator.mirror.overview import Overview
+from orchestrator.mirror.reconcile import Synced
+from orchestrator.mirror.sync import Mirror
 from orchestrator.mirror.tracker import RunStatus
 from orchestrator.store.folder import TrialFolder
 from orchestrator.store.lease import Lease
@@ -133,6 +135,7 @@ def test_a_mirrored_trial_is_not_read_again(
     same.sync()
     read: list[str] = []
     real = TrialFolder.read
+    monkeypatch.setattr("orchestrator.mirror.sync.sweep_overview", lambda *_, **__: Overview())
     monkeypatch.setattr(TrialFolder, "read", lambda paths: (read.append(paths.root.name), real(paths))[1])
 
     same.sync()
