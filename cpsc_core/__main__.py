@@ -10,11 +10,13 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
-from cpsc_core.attempt import attempts_of
+from cpsc_core.attempt import AttemptPaths, attempts_of
 from cpsc_core.errors import CoreError, SettingsError
 from cpsc_core.settings import TrialSettings
 
@@ -67,23 +69,44 @@ def _run(settings: TrialSettings, options: argparse.Namespace, stop: _StopReques
     say = _print if rank.is_first else lambda _: None
     finished = False
     try:
-        lines = run_trial(
-            settings,
-            folder,
-            rank.ask(lambda: _next_attempt(folder)),
-            threads=options.threads,
-            device=options.device or rank.device,
-            rank=rank,
-            should_stop=stop,
-        )
-        for line in lines:
-            finished = bool(line.get("final"))
-            say(_describe(line, settings.train.epochs))
+        attempt = rank.ask(lambda: _next_attempt(folder))
+        path = AttemptPaths.of(folder, attempt).root / "trace.json.gz"
+        with _tracing(path, say) if options.profile and rank.is_first else nullcontext(_nothing) as trace:
+            lines = run_trial(
+                settings,
+                folder,
+                attempt,
+                threads=options.threads,
+                device=options.device or rank.device,
+                rank=rank,
+                should_stop=lambda: trace() or stop(),  # asked before every iteration
+            )
+            for line in lines:
+                finished = bool(line.get("final"))
+                say(_describe(line, settings.train.epochs))
     finally:
         rank.leave()
     say(f"{'finished' if finished else 'stopped'}: {folder}")
     # a rank that stopped because another one was asked to has no signal of its own
     return 0 if finished else 128 + (stop.number or signal.SIGTERM)
+
+
+@contextmanager
+def _tracing(path: Path, say: Callable[[str], None]) -> Iterator[Callable[[], None]]:
+    """What to call before every iteration, so that the block leaves a trace of some."""
+    from cpsc_core.profile import tracing
+
+    with tracing(path) as before_iteration:
+        yield before_iteration
+    say(
+        f"trace of two iterations: {path}; open it at https://ui.perfetto.dev"
+        if path.exists()
+        else "no trace: the attempt ended before its third iteration"
+    )
+
+
+def _nothing() -> None:
+    pass
 
 
 def _next_attempt(folder: Path) -> int:
@@ -107,6 +130,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=1, help="threads to compute with (default: 1)")
     parser.add_argument(
         "--device", help="torch device (default: cpu; under torchrun a GPU for each rank, if there are any)"
+    )
+    parser.add_argument(
+        "--profile", action="store_true", help="trace two iterations into trace.json.gz, for Perfetto"
     )
     parser.add_argument(
         "--timeout",

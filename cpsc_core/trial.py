@@ -69,6 +69,7 @@ def run_trial(
     threads: int,
     device: str = "cpu",
     rank: Rank = ALONE,
+    recompute: bool | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     on_step: Callable[[], None] = lambda: None,
     clock: Callable[[], float] = time.perf_counter,
@@ -79,7 +80,8 @@ def run_trial(
     line and trains nothing. When `should_stop` says so, the iterator saves a checkpoint after the
     iteration it is in and ends without a final line. On a CPU the lines (but for `seconds`) and the weights
     depend on the settings, `threads` and the number of ranks alone, however often the trial was interrupted.
-    Each of several ranks runs this for itself, and each yields every line.
+    Each of several ranks runs this for itself, and each yields every line. `recompute` saves memory in this
+    attempt whatever the settings say, and changes no result.
 
     Raises AttemptError if the attempt was begun before, DataError, TeacherError or SettingsError if the trial
     cannot be run here, DivergedError if it failed, RankError if another rank did, OSError if a disk is full.
@@ -94,7 +96,7 @@ def run_trial(
         watch_memory(torch.device(device))
         process = describe_process(device, rank)
         rank.ask(lambda: write_json(paths.process, process | {"start": None}))
-        bench = _assemble(settings, device, rank, should_stop, on_step)
+        bench = _assemble(settings, device, rank, recompute, should_stop, on_step)
         if start := _resume(bench.trainer, trial_folder, settings.identity(), paths):
             warn_of_drift(AttemptPaths.of(trial_folder, start["attempt"]).process, process)
             rank.ask(lambda: write_json(paths.process, process | {"start": start}))
@@ -201,6 +203,7 @@ def _assemble(
     settings: TrialSettings,
     device: str,
     rank: Rank,
+    recompute: bool | None,
     should_stop: Callable[[], bool],
     on_step: Callable[[], None],
 ) -> _Bench:
@@ -216,6 +219,7 @@ def _assemble(
         image=placed.spec,
         device=device,
         rank=rank,
+        recompute=recompute,
         should_stop=should_stop,
         on_step=on_step,
     )

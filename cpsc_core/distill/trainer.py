@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.profiler import record_function
 from torch.nn.utils import get_total_norm
 from torch.optim import SGD, Adam, Optimizer
 
@@ -159,7 +160,8 @@ class Trainer:
             part.load_state_dict(state[name])
 
     def _update_generator(self, latents_BZ: Tensor, labels_B: Tensor) -> None:
-        self._descend("generator", self._generator_terms(latents_BZ, labels_B))
+        with record_function("generator step"):
+            self._descend("generator", self._generator_terms(latents_BZ, labels_B))
         if self.preset.generator_optimiser == "fresh":
             self._optimisers["generator"].state.clear()
 
@@ -167,7 +169,8 @@ class Trainer:
         self._optimisers["student"].param_groups[0]["lr"] = self._schedule(
             self.settings, self.epoch, self.iteration
         )
-        self._descend("student", self._student_terms(latents_BZ, labels_B))
+        with record_function("student step"):
+            self._descend("student", self._student_terms(latents_BZ, labels_B))
 
     def _generator_terms(self, latents_BZ: Tensor, labels_B: Tensor) -> Mapping[str, Tensor]:
         with self.precision.networks():

@@ -1,3 +1,4 @@
+import gzip
 import json
 import os
 import random
@@ -167,3 +168,25 @@ def test_a_trial_killed_at_random_moments_ends_like_one_that_was_left_alone(
 def epochs_of(trial: Path) -> int:
     """The furthest epoch that any attempt has written."""
     return max((len(read_lines(attempt.metrics)) for attempt in attempts_of(trial)), default=0)
+
+
+def test_a_trace_names_the_steps_of_both_players(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(config), "--folder", str(tmp_path / "trial"), "--profile"]) == 0
+
+    path = AttemptPaths.of(tmp_path / "trial", 1).root / "trace.json.gz"
+    assert f"trace of two iterations: {path}" in capsys.readouterr().out
+    events = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
+    names = [event["name"] for event in events if event.get("cat") == "user_annotation"]
+    assert (names.count("generator step"), names.count("student step")) == (2, 2)
+
+
+def test_an_attempt_too_short_for_a_trace_says_so(
+    teacher: TeacherSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_config(tiny_trial(teacher, epochs=1, iterations_per_epoch=1), tmp_path)
+
+    assert main([str(config), "--folder", str(tmp_path / "trial"), "--profile"]) == 0
+
+    assert "no trace: the attempt ended before its third iteration" in capsys.readouterr().out
