@@ -111,6 +111,65 @@ def test_a_failure_without_a_budget_ends_the_trial_and_the_sweep_goes_on(ended: 
     assert actions == [d.Commit("a", TrialState.FAILED, ended.value, "why"), d.AskStudy(1)]
 
 
+SAME = {"fingerprint": "f", "detail": "ValueError: no"}
+
+
+def test_an_error_that_repeats_at_the_same_place_is_the_last_whatever_budget_is_left() -> None:
+    current = running(retry={EndClass.ERROR: 9})
+    current, first = step(current, d.Ended("a", EndClass.ERROR, 0.0, **SAME), d.SlotFree(9.0))  # type: ignore[arg-type]
+    _, second = step(current, d.Ended("a", EndClass.ERROR, 9.0, **SAME))  # type: ignore[arg-type]
+
+    assert first == [d.RunTrial("a", 2)]
+    why = "ValueError: no; it failed at the same place before, and is not tried again"
+    assert second == [d.Commit("a", TrialState.FAILED, "error", why)]
+
+
+def test_errors_at_different_places_use_up_the_budget() -> None:
+    current, now = running(retry={EndClass.ERROR: 2}), 0.0
+    for place in "xyz":
+        current, actions = step(current, d.Ended("a", EndClass.ERROR, now, fingerprint=place))
+        now += 100.0
+        if not actions:
+            current, _ = step(current, d.SlotFree(now))
+
+    assert current.trials["a"].attempts == 3
+    assert [type(action) for action in actions] == [d.Commit]
+
+
+def test_a_crash_that_repeats_is_no_failure_of_the_infrastructure() -> None:
+    crash = {"fingerprint": "segfault at update"}
+    current, _ = step(running(), d.Ended("a", EndClass.INFRASTRUCTURE, 0.0, **crash), d.SlotFree(9.0))  # type: ignore[arg-type]
+    _, actions = step(current, d.Ended("a", EndClass.INFRASTRUCTURE, 9.0, **crash))  # type: ignore[arg-type]
+
+    assert [type(action) for action in actions] == [d.Commit]
+
+
+def test_memory_that_ran_out_is_saved_in_the_next_attempt_and_ever_after() -> None:
+    short, lost = EndClass.OUT_OF_MEMORY, EndClass.INFRASTRUCTURE
+    _, actions = step(
+        running(), d.Ended("a", short, 0.0), d.SlotFree(9.0), d.Ended("a", lost, 9.0), d.SlotFree(99.0)
+    )
+
+    assert actions == [d.RunTrial("a", 2, recompute=True), d.RunTrial("a", 3, recompute=True)]
+
+
+def test_memory_that_runs_out_although_it_is_saved_ends_the_trial() -> None:
+    current = running(retry={EndClass.OUT_OF_MEMORY: 9})
+    _, actions = step(current, d.Ended("a", EndClass.OUT_OF_MEMORY, 0.0, "needs 9 GiB", recomputed=True))
+
+    why = "needs 9 GiB; computing activations twice did not save enough"
+    assert actions == [d.Commit("a", TrialState.FAILED, "out_of_memory", why)]
+
+
+def test_gpu_hours_close_the_search_and_let_what_runs_go_on() -> None:
+    current = running(gpu_seconds=100.0)
+    lost = d.Ended("a", EndClass.INFRASTRUCTURE, 0.0, seconds=60.0, gpu_seconds=120.0)
+    after, actions = step(current, lost, d.SlotFree(9.0), d.SlotFree(9.0))
+
+    assert actions == [d.RunTrial("a", 2), d.Wait(None)]
+    assert after.closed == "budget spent: 0.03 of 0.03 GPU hours"
+
+
 def test_a_stopped_trial_waits_first_in_line_for_a_resume() -> None:
     after, actions = step(
         running(), d.Closed("stopped", stopping=True), d.Ended("a", EndClass.STOPPED, 1.0), d.SlotFree(1.0)

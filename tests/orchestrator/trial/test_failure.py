@@ -2,9 +2,24 @@ import errno
 
 import pytest
 
-from cpsc_core.errors import CheckpointError, DataError, DivergedError, RankError, TeacherError
+from cpsc_core.errors import (
+    AttemptError,
+    CheckpointError,
+    DataError,
+    DivergedError,
+    RankError,
+    TeacherError,
+)
 from orchestrator.store.records import EndClass
-from orchestrator.trial.failure import GangLostError, HangError, classify, describe
+from orchestrator.trial.failure import (
+    GangLostError,
+    HangError,
+    MemoryShortError,
+    PreemptedError,
+    classify,
+    describe,
+    trace,
+)
 
 
 class OutOfMemoryError(RuntimeError):
@@ -21,6 +36,11 @@ class OutOfMemoryError(RuntimeError):
         (MemoryError(), EndClass.OUT_OF_MEMORY),
         (OutOfMemoryError("CUDA"), EndClass.OUT_OF_MEMORY),
         (RuntimeError("CUDA error: out of memory"), EndClass.OUT_OF_MEMORY),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), EndClass.OUT_OF_MEMORY),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), EndClass.OUT_OF_MEMORY),
+        (MemoryShortError("the kernel killed a rank"), EndClass.OUT_OF_MEMORY),
+        (PreemptedError("drained"), EndClass.PREEMPTED),
+        (AttemptError("attempt 2 was begun before"), EndClass.INFRASTRUCTURE),
         (OSError(errno.ENOSPC, "No space left on device"), EndClass.INFRASTRUCTURE),
         (OSError(errno.ENOENT, "No such file"), EndClass.ERROR),
         (GangLostError("a rank died"), EndClass.INFRASTRUCTURE),
@@ -51,3 +71,19 @@ def test_a_cause_is_one_line() -> None:
 
     assert describe(diverged) == str(diverged)
     assert str(diverged).startswith("student_loss stopped being finite in epoch 2; ")
+
+
+def test_what_happened_elsewhere_is_told_in_words_and_has_no_trace() -> None:
+    for error in (GangLostError("x"), HangError("x"), MemoryShortError("x"), PreemptedError("x")):
+        assert describe(error) == "x"
+        assert trace(error) == []
+
+
+def test_what_happened_here_has_one() -> None:
+    try:
+        raise ValueError("no")
+    except ValueError as error:
+        lines = trace(error)
+
+    assert lines[0].startswith("Traceback")
+    assert lines[-1] == "ValueError: no"
