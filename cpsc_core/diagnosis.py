@@ -24,6 +24,8 @@ TOLERANCE = 0.02
 """A teacher may score so much less than expected: other images of the same kind, other decoders."""
 CLEARLY_BETTER = 0.05
 """A reading that gains so much is what was meant."""
+_ADVICES = 3
+_TRY = "try normalization: "
 _SAMPLE = 1000
 _BATCH = 250
 
@@ -85,7 +87,17 @@ def best_reading(
             seen.append(_Seen(network, sample, change))
             readings.append(Reading(accuracy=seen[-1].accuracy, advice=advice))
     readings += [each for one in seen if (each := one.in_order(class_names)) is not None]
-    return readings[0], max(readings, key=lambda reading: reading.accuracy)
+    best = max(readings, key=lambda reading: reading.accuracy)
+    if best.advice.startswith(_TRY):
+        best = replace(best, advice=_together(readings, best.accuracy))
+    return readings[0], best
+
+
+def _together(readings: Sequence[Reading], best: float) -> str:
+    """The normalisations that do about as well as the best, which comes first."""
+    close = [each for each in readings if each.advice.startswith(_TRY) and each.accuracy > best - TOLERANCE]
+    close.sort(key=lambda reading: -reading.accuracy)
+    return _TRY + " or ".join(each.advice.removeprefix(_TRY) for each in close[:_ADVICES])
 
 
 class _Seen:
@@ -144,10 +156,10 @@ def _changes(spec: ImageSpec) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]
     """Other ways to read images that were normalised as a spec says, each with what to do."""
     for name, (mean, std) in _normalisations(spec.channels).items():
         other = replace(spec, mean=mean, std=std)
-        yield f"try normalization: {name}", _renormalised(spec, other)
+        yield f"{_TRY}{name}", _renormalised(spec, other)
         if spec.channels == 3:
             channels = "its channels are blue, green, red: bring those of its first layer into our order"
-            yield f"{channels}, and try normalization: {name}", _reversed(_renormalised(spec, other))
+            yield f"{channels}, and {_TRY}{name}", _reversed(_renormalised(spec, other))
 
 
 def _normalisations(channels: int) -> Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]]:

@@ -104,13 +104,12 @@ def _hint(tensors: Mapping[str, Tensor], misfits: Sequence[str]) -> str:
     """Which of our networks the tensors are of, for the end of a message; a few misfits are a slip."""
     heads = [tensor for tensor in tensors.values() if tensor.ndim == 2]
     kernels = [tensor for tensor in tensors.values() if tensor.ndim == 4]
-    if len(misfits) < _ANOTHER_NETWORK or not heads or not kernels or kernels[0].shape[1] not in (1, 3):
+    channels = min((kernel.shape[1] for kernel in kernels), default=0)
+    if len(misfits) < _ANOTHER_NETWORK or not heads or channels not in (1, 3):
         return ""
     for arch in NETWORKS.ours:
         with torch.device("meta"):
-            network = lookup(NETWORKS, arch)(
-                num_classes=len(heads[-1]), channels=kernels[0].shape[1], size=_ANY_SIZE
-            )
+            network = lookup(NETWORKS, arch)(num_classes=len(heads[-1]), channels=channels, size=_ANY_SIZE)
         wanted = _shapes(network.state_dict())
         if _shapes(layer_names(tensors, wanted.keys())) == wanted:
             return f"; it is a {arch}: set teacher.arch to that"
