@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,10 @@ class Digits:
     """The digits."""
     flips: bool
     """False: a mirrored digit is another shape."""
+    licence: str
+    """Under which terms its publisher offers it."""
+    published: Mapping[str, int]
+    """Images by split."""
 
     def fingerprint(self, root: Path | None = None) -> str:
         """Hex digest of pixels, labels and splits, the same on every machine; `root` is not looked at."""
@@ -69,6 +74,8 @@ DIGITS = Digits(
     spec=ImageSpec(num_classes=10, channels=1, size=16, mean=(0.3046,), std=(0.3187,)),
     class_names=tuple("0123456789"),
     flips=False,
+    licence="CC BY 4.0; Alpaydin and Kaynak, UCI, ships with scikit-learn",
+    published={"train": 1199, "val": 299, "test": 299},
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from orchestrator import __version__
+from orchestrator.cli.data import DATA
 from orchestrator.cli.frame import PROGRAM, Program
 from orchestrator.cli.inspecting import INSPECTING
 from orchestrator.cli.preparing import PREPARING
@@ -34,5 +35,5 @@ def main(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (*PREPARING, *RUNNING, *INSPECTING, *REPORTING, *TIDYING):
+for command in (*PREPARING, *DATA, *RUNNING, *INSPECTING, *REPORTING, *TIDYING):
     main.add_command(command)
