@@ -73,6 +73,7 @@ class TrialDriver(Trainable):
         self._started = False
         self._asked_to_stop = False
         self._leaving: str | None = None
+        self._looked = time.monotonic()
         return True
 
     def step(self) -> dict[str, Any]:
@@ -99,15 +100,10 @@ class TrialDriver(Trainable):
 
     def _next_news(self) -> News:
         gang = self._warm_gang()
-        self._pass_on_stop(gang)
+        self._look_after(gang)
         answers = gang.advance()
-        looked = time.monotonic()
         while (news := gang.news(answers, _SLICE_SECONDS)) is None:
-            self._pass_on_stop(gang)
-            if time.monotonic() - looked > _LOOK_SECONDS:
-                looked = time.monotonic()
-                gang.look(self._assignment.hang_seconds)
-                self._make_way(gang)
+            self._look_after(gang)
         return news
 
     def _warm_gang(self) -> Gang:
@@ -123,6 +119,13 @@ class TrialDriver(Trainable):
             self._gang.start(self._assignment)
             self._started = True
         return self._gang
+
+    def _look_after(self, gang: Gang) -> None:
+        self._pass_on_stop(gang)
+        if time.monotonic() - self._looked > _LOOK_SECONDS:
+            self._looked = time.monotonic()
+            gang.look(self._assignment.hang_seconds)
+            self._make_way(gang)
 
     def _pass_on_stop(self, gang: Gang) -> None:
         if not self._asked_to_stop and Path(self._assignment.stop_file).exists():

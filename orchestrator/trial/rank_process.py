@@ -104,6 +104,7 @@ class RankProcess:
             threads=assignment.shape.cpus,
             device=assignment.shape.device,
             rank=self._rank or ALONE,
+            recompute=True if assignment.recompute else None,
             should_stop=partial(self._should_stop, memory),
             on_step=self._sign,
         )

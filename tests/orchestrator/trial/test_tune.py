@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from cpsc_core.attempt import read_lines
 from cpsc_core.settings import TeacherSettings
 from orchestrator.store.folder import read_json
 from orchestrator.store.records import EndClass, TrialState
@@ -106,6 +108,48 @@ def test_a_rank_that_hangs_is_killed_and_its_trial_goes_on(
     assert trial.ends[1].ended is EndClass.HANG
     assert "hang.seconds is 2" in (trial.ends[1].cause or "")
     assert as_if_undisturbed(trial, tmp_path / "whole")
+
+
+def test_a_rank_that_is_sent_sigterm_leaves_with_a_checkpoint_and_nothing_is_counted_or_lost(
+    tmp_path: Path, teacher: TeacherSettings, scratch: Path
+) -> None:
+    config = tiny_experiment("budget.trials=1", LONG, "retry.infrastructure=0")
+    with meanwhile(signal_rank(tmp_path / "toy", signal.SIGTERM, after_epoch=3)):
+        run_on_ray(config, tmp_path / "toy", teacher, scratch)
+
+    (trial,) = trials(tmp_path / "toy")
+    assert [end.ended for end in trial.ends.values()] == [EndClass.PREEMPTED, EndClass.COMPLETE]
+    assert trial.ends[1].cause == "its process was sent SIGTERM; it saved a checkpoint"
+    left = trial.paths.attempt(1)
+    assert left.checkpoint_points()[-1].epoch == len(read_lines(left.metrics)) >= 3
+    assert as_if_undisturbed(trial, tmp_path / "whole")
+
+
+def test_a_hang_that_python_can_still_tell_of_leaves_its_stack(
+    tmp_path: Path, teacher: TeacherSettings, scratch: Path
+) -> None:
+    """The trial waits for a reader of what should be a file, and will for ever."""
+    config = tiny_experiment("budget.trials=1", LONG, "hang.seconds=3", "retry.hang=0")
+
+    def block() -> bool:
+        for path in (tmp_path / "toy").glob("trials/*/attempts/1/process.json"):
+            if process := read_json(path):
+                os.mkfifo(path.with_name(f".per_class.json.{process['pid']}.draft"))
+                return True
+        return False
+
+    with meanwhile(block):
+        run_on_ray(config, tmp_path / "toy", teacher, scratch)
+
+    (trial,) = trials(tmp_path / "toy")
+    for fifo in trial.paths.attempt(1).root.glob("*.draft"):
+        fifo.unlink()
+    assert trial.result is not None
+    assert trial.result.cause == "hang"
+    assert "hang.seconds is 3" in (trial.result.detail or "")
+    assert trial.result.node == socket.gethostname()
+    assert any("in write_json" in line for line in trial.result.stack)
+    assert any("starting from the beginning" in line for line in trial.result.lines)
 
 
 def test_a_diverged_trial_fails_with_that_cause_and_the_sweep_goes_on(
