@@ -14,6 +14,7 @@ from orchestrator.config import SweepConfig, apply
 from orchestrator.confirm import confirm_records
 from orchestrator.last_words import explain
 from orchestrator.outcome import Verdict, judge, summarise
+from orchestrator.prior import read_prior
 from orchestrator.ranking import rank
 from orchestrator.recovery import describe_cause, is_final, recover
 from orchestrator.store.folder import SweepFolder, TrialFolder
@@ -41,7 +42,7 @@ class Controller:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.config = config
-        self.study = Study(config)
+        self.study = Study(config, read_prior(SweepFolder(writer.paths).manifest))
         self.finished = False
         self._template = template
         self._writer = writer

@@ -26,11 +26,13 @@ def begin_run(
     generation: int,
     add_trials: int,
     changes: Sequence[str] = (),
+    start_from: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The manifest of a sweep whose controller begins its first run, or another one after `before`.
 
     Commit, teacher and data stay those the sweep began with; versions are those of the newest run, and
-    `runs` has those of all. `changes` are the fields that differ from the run before.
+    `runs` has those of all. `changes` are the fields that differ from the run before, `start_from` is
+    what earlier sweeps know (`orchestrator.prior`).
     """
     config = experiment.config
     added = _added(before, config.budget.trials) + add_trials
@@ -52,6 +54,7 @@ def begin_run(
         "teacher": before.get("teacher", {}),
         "data": before.get("data", {"name": config.data.name}),
         "seed": config.sampler.seed,
+        "start_from": dict(start_from or {}),
         "objective": _objectives(config),
         "epochs": config.train.epochs,
         "budget_trials": config.budget.trials + added,

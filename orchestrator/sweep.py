@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from orchestrator.errors import BudgetError, UnreachableError, UsageError
 from orchestrator.interrupt import Interrupt
 from orchestrator.log import logging_to
 from orchestrator.manifest import begin_run, drift, note_shape, note_teacher
+from orchestrator.prior import describe_prior, gather_prior
 from orchestrator.progress import Progress
 from orchestrator.reopen import Reopen
 from orchestrator.scratch import new_scratch, remove_scratch
@@ -33,6 +34,7 @@ from orchestrator.store.writer import SweepWriter
 from orchestrator.trial.assignment import Shape
 from orchestrator.vitals import Vitals
 from orchestrator.watched import Watched
+from orchestrator.window import Window
 
 _STORAGE_FAILS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE})
 
@@ -135,6 +137,7 @@ class _Run:
         self.address = address
         self.progress = progress
         self.scratch = new_scratch()
+        self._stack = ExitStack()
 
     def carry_out(self, reopen: Reopen, *, add_trials: int, takeover: bool) -> Outcome:
         try:
@@ -154,7 +157,7 @@ class _Run:
             ) from error
 
     def _own(self, reopen: Reopen, *, add_trials: int, takeover: bool) -> Outcome:
-        with ExitStack() as stack:
+        with self._stack as stack:
             note = {"scratch": str(self.scratch)}
             lease = stack.enter_context(Lease.acquire(self.paths.lease, note=note, takeover=takeover))
             if stale := lease.previous.get("scratch"):
@@ -173,6 +176,7 @@ class _Run:
         folder = SweepFolder(self.paths)
         self.paths.stop.unlink(missing_ok=True)
         changed = self._changes()
+        start_from = self._start_from(folder.manifest)
         writer.write_experiment(self.experiment.text)
         for trial in reopen.choose(folder):
             writer.reopen(trial.name)
@@ -183,6 +187,7 @@ class _Run:
             generation=writer.lease.generation,
             add_trials=add_trials,
             changes=changed,
+            start_from=start_from,
         )
         writer.write_manifest(manifest)
         budget = self.config.budget.model_copy(update={"trials": manifest["budget_trials"]})
@@ -218,6 +223,16 @@ class _Run:
             )
         return changes(before, self.config)
 
+    def _start_from(self, manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What earlier sweeps know, looked up once, when the sweep begins."""
+        if "start_from" in manifest:
+            known: Mapping[str, Any] = manifest["start_from"]
+            return known
+        gathered = gather_prior(self.config, self.paths.storage.root)
+        for line in describe_prior(gathered):
+            self.progress.say(line)
+        return gathered
+
     def _note_shape(self, writer: SweepWriter, shape: Shape) -> None:
         manifest = note_shape(SweepFolder(self.paths).manifest, shape)
         writer.write_manifest(manifest)
@@ -225,14 +240,12 @@ class _Run:
             self.progress.say(f"changed since the last run, which may change numbers: {'; '.join(lines)}")
 
     def _search(self, controller: Controller, slots: int) -> str:
-        from orchestrator.mirror import Background, Mirror, default_uri
         from orchestrator.trial.tune import run_trials
 
         pace = Pace(time.monotonic, slots)
-        uri = self.config.tracking.uri or default_uri(self.paths.storage)
-        vitals = Vitals(lost_processes, self._farewell())
-        with vitals, Background(Mirror(uri, self.paths)) as mirror:
-            watched = Watched(controller, pace, self.progress, mirror, vitals)
+        window = self._stack.enter_context(Window(self.paths, self.config))
+        with Vitals(lost_processes, self._farewell()) as vitals:
+            watched = Watched(controller, pace, self.progress, window.mirror, vitals)
             watched.tick()
             run_trials(watched, slots=slots, scratch=self.scratch)
             watched.tick()

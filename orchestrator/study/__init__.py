@@ -1,7 +1,6 @@
 """The only door to Optuna: what to try next and who is ended early, as views of the trial folders."""
 
-from orchestrator.study.prior import PriorTrial
 from orchestrator.study.search import Suggestion
 from orchestrator.study.study import Study
 
-__all__ = ["PriorTrial", "Study", "Suggestion"]
+__all__ = ["Study", "Suggestion"]

@@ -35,6 +35,59 @@ def test_a_changed_field_is_a_line(changed_by: Callable[..., list[str]], overrid
     assert changed_by(override) == [line]
 
 
+@pytest.mark.parametrize(
+    "override",
+    [
+        "search.loss.ikd.high=20",
+        "search.loss.ikd.low=0.05",
+        "search.loss.ikd.log=false",
+        "search.generator.steps={choices: [8, 7, 6, 5, 4, 3, 2, 1, 16]}",
+        "search.generator.steps={low: 1, high: 16}",
+        "search.student.steps={low: 1, high: 8}",
+        "search.student.arch={choices: [resnet20, resnet8]}",
+    ],
+)
+def test_a_search_space_that_contains_the_old_one_makes_no_difference(
+    changed_by: Callable[..., list[str]], override: str
+) -> None:
+    assert changed_by(override) == []
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "search.loss.ikd.low=0.2",
+        "search.loss.ikd={step: 0.3, log: false}",
+        "search.generator.steps={low: 1, high: 9, step: 2}",
+        "search.generator.steps={low: 1, high: 7}",
+        "search.generator.steps={choices: [1, 2, 3]}",
+        "search.generator.steps={when: {loss.ikd_form: mse}}",
+        "search.student.steps={low: 6, high: 8}",
+        "search.student.arch={choices: [resnet20, resnet32]}",
+    ],
+)
+def test_a_search_space_that_lacks_a_trial_of_the_old_one_is_another(
+    changed_by: Callable[..., list[str]], override: str
+) -> None:
+    path = override.removeprefix("search.").partition("=")[0].removesuffix(".low")
+
+    lines = changed_by(override)
+
+    assert lines
+    assert all(line.startswith(f"search.{path}.") for line in lines)
+
+
+def test_a_grid_stays_as_it_is(load: Load) -> None:
+    """Its cells are counted: in a larger grid a number names another cell, and some would never be tried."""
+    grid = ["sampler.name=grid", "search.loss.ikd={choices: [1]}"]
+    before, after = (
+        load(overrides=grid).config,
+        load(overrides=[*grid, "search.generator.steps.high=9"]).config,
+    )
+
+    assert difference(before, after) == ["search.generator.steps.high: 8 -> 9"]
+
+
 def test_fields_that_only_one_side_has_are_lines_too(changed_by: Callable[..., list[str]]) -> None:
     assert changed_by("pruner.name=none", "search.generator.steps={choices: [1, 2]}") == [
         "search.generator.steps.low: 1 -> not given",
