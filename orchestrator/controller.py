@@ -17,6 +17,7 @@ from orchestrator.outcome import Verdict, judge, summarise
 from orchestrator.prior import read_prior
 from orchestrator.ranking import rank
 from orchestrator.recovery import describe_cause, is_final, recover
+from orchestrator.retention import trim
 from orchestrator.store.folder import SweepFolder, TrialFolder
 from orchestrator.store.paths import SweepPaths
 from orchestrator.store.records import AttemptEnd, Duplicate, EndClass, Result, Stage, TrialRecord, TrialState
@@ -173,7 +174,9 @@ class Controller:
         )
         self._writer.write_result(commit.name, result)
         self.causes[commit.name] = describe_cause(result)
-        self._tell_study(self._read(commit.name))
+        finished = self._read(commit.name)
+        trim(finished, self._writer.lease)
+        self._tell_study(finished)
 
     def _tell_study(self, trial: TrialFolder) -> None:
         if trial.record.number is None:

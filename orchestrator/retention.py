@@ -1,8 +1,8 @@
 """What a sweep's folders hold that nobody needs any more.
 
 While a trial is unfinished it keeps its two newest checkpoints that hold, whatever attempt they are of. A
-complete one keeps its last. Pruned and failed ones keep theirs until they are cleared away: a trial that is
-tried again after that starts from the beginning, and ends the same.
+complete or pruned one keeps its newest, a failed one all, until they are cleared away: then complete ones
+alone keep one, and a trial that is tried again starts from the beginning, and ends the same.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from orchestrator.store.folder import SweepFolder, TrialFolder
 from orchestrator.store.lease import Lease
 from orchestrator.store.records import TrialState
 
-__all__ = ["Litter", "find_litter", "remove_litter"]
+__all__ = ["Litter", "find_litter", "remove_litter", "trim"]
 
 _KEPT_WHILE_UNFINISHED = 2
 _DRAFTS = ".*.draft"
@@ -52,10 +52,20 @@ def find_litter(folder: SweepFolder, scratch: str | None) -> list[Litter]:
     return [Litter(path=path, size=_size(path), kind=kind) for path, kind in found]
 
 
+def trim(trial: TrialFolder, lease: Lease) -> None:
+    """Leave a trial that has just become complete or pruned its newest checkpoint alone."""
+    if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
+        for point, attempt in _held(trial)[1:]:
+            _remove(attempt.checkpoint(*point), lease)
+
+
 def remove_litter(litter: Litter, lease: Lease) -> None:
     """Remove it; raises FencedError if somebody else has taken the sweep over."""
+    _remove(litter.path, lease)
+
+
+def _remove(path: Path, lease: Lease) -> None:
     lease.check()
-    path = litter.path
     if path.is_dir() and not path.is_symlink():
         if not path.match(_DRAFTS):
             draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
@@ -70,9 +80,7 @@ _KIND = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialStat
 
 def _needless_checkpoints(trial: TrialFolder) -> list[Path]:
     """Checkpoints that neither a reader nor another attempt needs, the newest first."""
-    attempts = [trial.paths.attempt(number) for number in trial.attempts]
-    held = [(point, attempt) for attempt in attempts for point in attempt.checkpoint_points()]
-    held.sort(key=lambda each: (each[0], each[1].number), reverse=True)
+    held = _held(trial)
     match trial.state:
         case TrialState.PRUNED | TrialState.FAILED:
             needed = 0
@@ -81,6 +89,13 @@ def _needless_checkpoints(trial: TrialFolder) -> list[Path]:
         case _:
             needed = _needed_to_go_on(trial, held)
     return [attempt.checkpoint(*point) for point, attempt in held[needed:]]
+
+
+def _held(trial: TrialFolder) -> list[tuple[Point, AttemptPaths]]:
+    """Its checkpoints, the newest first."""
+    attempts = [trial.paths.attempt(number) for number in trial.attempts]
+    held = [(point, attempt) for attempt in attempts for point in attempt.checkpoint_points()]
+    return sorted(held, key=lambda each: (each[0], each[1].number), reverse=True)
 
 
 def _needed_to_go_on(trial: TrialFolder, held: list[tuple[Point, AttemptPaths]]) -> int:

@@ -6,7 +6,7 @@ import torch
 from cpsc_core.attempt import AttemptPaths, append_line
 from cpsc_core.checkpoint import save_checkpoint
 from orchestrator.errors import FencedError
-from orchestrator.retention import find_litter, remove_litter
+from orchestrator.retention import find_litter, remove_litter, trim
 from orchestrator.store.lease import Lease
 from orchestrator.store.records import TrialState
 from tests.support.folders import MadeSweep
@@ -132,3 +132,25 @@ def test_whoever_has_lost_the_sweep_removes_nothing(sweep: MadeSweep) -> None:
 
     assert paths.checkpoint(1).is_dir()
     lease.release()
+
+
+@pytest.mark.parametrize(
+    ("state", "kept"),
+    [
+        (TrialState.COMPLETE, {2: [4]}),
+        (TrialState.PRUNED, {2: [4]}),
+        (TrialState.FAILED, {1: [1, 2], 2: [3, 4]}),
+    ],
+)
+def test_a_trial_that_has_just_ended_keeps_what_its_state_says(
+    sweep: MadeSweep, state: TrialState, kept: dict[int, list[int]]
+) -> None:
+    name = sweep.trial(0, [0.5], state=state)
+    attempts = [attempt(sweep, name, 1, 1, 2), attempt(sweep, name, 2, 3, 4)]
+    (trial,) = sweep.folder.trials()
+
+    with Lease.acquire(sweep.paths.lease) as lease:
+        trim(trial, lease)
+
+    held = {each.number: [point.epoch for point in each.checkpoint_points()] for each in attempts}
+    assert {number: epochs for number, epochs in held.items() if epochs} == kept
