@@ -243,7 +243,7 @@ class _Run:
         from orchestrator.trial.tune import run_trials
 
         pace = Pace(time.monotonic, slots)
-        window = self._stack.enter_context(Window(self.paths, self.config))
+        window = self._stack.enter_context(Window(self.paths, self.config, self.progress.say))
         with Vitals(lost_processes, self._farewell()) as vitals:
             watched = Watched(controller, pace, self.progress, window.mirror, vitals)
             watched.tick()

@@ -33,6 +33,12 @@ Limit = Annotated[int, Ge(0), Le(100)]
 Positive = Annotated[float, Gt(0.0)]
 
 
+def _check_hook(raw: Any) -> Any:
+    if isinstance(raw, str) and not raw.startswith(("https://", "http://")):
+        raise PydanticCustomError("hook", "must begin with https:// or http://")
+    return raw
+
+
 def _check_gpus(raw: Any) -> Any:
     if raw == "auto" or (isinstance(raw, int | float) and not isinstance(raw, bool) and 0 <= raw <= 1024):
         return raw
@@ -119,6 +125,15 @@ class Tracking(Block):
 
     uri: str | None = Field(default=None, repr=False)
     """MLflow tracking URI; null: a database in the storage folder, opened with `cpsc-orchestrate ui`."""
+    register_best: bool = True
+    """Whether the best student of a finished sweep is put into the model registry."""
+
+
+class Notify(Block):
+    """Who is told how the sweep ended."""
+
+    url: Annotated[str, BeforeValidator(_check_hook)] | None = Field(default=None, repr=False, exclude=True)
+    """Address that a JSON document is posted to, best written ${env:NAME}; null: nobody is told."""
 
 
 class SweepConfig(Block):
@@ -164,6 +179,8 @@ class SweepConfig(Block):
     """Folder that holds sweeps, teachers and the default MLflow store."""
     tracking: Tracking = Tracking()
     """Where MLflow shows the sweep."""
+    notify: Notify = Notify()
+    """Who is told how the sweep ended."""
 
     @property
     def objectives(self) -> tuple[Objective, ...]:

@@ -28,10 +28,19 @@ class Background:
     """
 
     def __init__(
-        self, mirror: Mirror, interval_seconds: float = 10.0, *, grace_seconds: float = 30.0
+        self,
+        mirror: Mirror,
+        interval_seconds: float = 10.0,
+        *,
+        grace_seconds: float = 60.0,
+        registers: bool = False,
     ) -> None:
-        """Follow the folders every `interval_seconds`, and whenever woken."""
+        """Follow the folders every `interval_seconds`, and whenever woken.
+
+        With `registers` the best student is put into MLflow's model registry in the end.
+        """
         self._mirror = mirror
+        self._registers = registers
         self._interval_seconds = interval_seconds
         self._grace_seconds = grace_seconds
         self._woken = threading.Event()
@@ -83,6 +92,8 @@ class Background:
     def _try(self, *, closing: bool) -> None:
         try:
             synced = self._mirror.close() if closing else self._mirror.sync()
+            if closing and self._registers:
+                self._mirror.register_best()
         except OrchestratorError as error:
             self._note_failure(str(error))
         except Exception as error:

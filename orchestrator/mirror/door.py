@@ -18,7 +18,7 @@ from orchestrator.mirror.history import can_write, write_history
 from orchestrator.mirror.tracker import Attachment, HeldRun, Image, Inputs, Point, RunStatus
 from orchestrator.mirror.uri import database_path, public_uri
 
-__all__ = ["MlflowExperiment", "open_mlflow"]
+__all__ = ["MlflowExperiment", "open_client", "open_mlflow"]
 
 _ENVIRONMENT = {
     "DO_NOT_TRACK": "true",
@@ -50,16 +50,22 @@ def open_mlflow(uri: str, experiment: str, artifacts: Path | None) -> MlflowExpe
     A database that does not exist yet is made first; of two processes that want to, one waits. Raises what
     the methods of `Tracker` raise.
     """
+    client = open_client(uri)
+    database = database_path(uri)
+    with _asking(uri, experiment, "be opened"):
+        engine = None if database is None else prepare_database(uri, database, artifacts)
+        return MlflowExperiment(client, experiment, artifacts, engine)
+
+
+def open_client(uri: str) -> Any:
+    """MLflow's own client, which says nothing, reports to nobody and leaves repetitions to its user."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 
     for logger in ("mlflow", "alembic"):
         logging.getLogger(logger).setLevel(_SILENT)
-    database = database_path(uri)
-    with _asking(uri, experiment, "be opened"):
-        engine = None if database is None else prepare_database(uri, database, artifacts)
-        return MlflowExperiment(MlflowClient(tracking_uri=uri), experiment, artifacts, engine)
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 class MlflowExperiment:

@@ -57,7 +57,7 @@ def _refuse_if_gone(connection: Any, run_id: str) -> None:
     from mlflow.store.tracking.dbmodels.models import SqlRun
     from sqlalchemy import select
 
-    stage = select(SqlRun.lifecycle_stage).where(SqlRun.run_uuid == run_id)
+    stage: Any = select(SqlRun.lifecycle_stage).where(SqlRun.run_uuid == run_id)
     if connection.execute(stage).scalar() != "active":
         raise MlflowException(f"Run {run_id} not found, or not active", RESOURCE_DOES_NOT_EXIST)
 

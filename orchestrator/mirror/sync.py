@@ -12,6 +12,7 @@ from orchestrator.errors import TrackingError
 from orchestrator.mirror.ledger import Entry, locked, look, read_entry, stamp, write_entry
 from orchestrator.mirror.overview import sweep_overview
 from orchestrator.mirror.reconcile import Synced, bring_up, create
+from orchestrator.mirror.registry import register_best
 from orchestrator.mirror.tracker import HeldRun, RunStatus, Tracker
 from orchestrator.mirror.uri import check_uri, default_uri, public_uri
 from orchestrator.mirror.wanted import (
@@ -94,6 +95,15 @@ class Mirror:
         synced = self._sync(status or (RunStatus.FINISHED if is_whole else RunStatus.KILLED))
         self._forget()
         return synced
+
+    def register_best(self) -> dict[str, str] | None:
+        """Put the best student of a finished sweep into the model registry; its name and version there.
+
+        None if the sweep has not finished, has no best student, or has it there already. Raises
+        UnreachableError if MLflow does not take it.
+        """
+        with locked(self._folder.paths.mirror):
+            return register_best(self._folder, self._uri)
 
     def backlog(self) -> int:
         """Trials of which something is not mirrored yet. Asks the folders, not the server."""

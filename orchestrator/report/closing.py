@@ -57,6 +57,7 @@ def _places(folder: SweepFolder, best: TrialFolder | None) -> list[Text]:
     places = {
         "sweep": str(folder.paths.root),
         "student": str(student) if student else None,
+        "report": str(folder.paths.report) if folder.paths.report.exists() else None,
         "MLflow": uri,
         "browse": uri if is_server(uri) else window,
     }

@@ -35,6 +35,7 @@ pruner: {name: successive_halving, min_epochs: 1, reduction_factor: 2}
 objective: {metric: student_kl, direction: minimize}
 budget: {trials: 6}
 confirm: {top: 1, seeds: 2}
+tracking: {register_best: false}
 """
 
 _PROGRAM = [sys.executable, "-c", "from orchestrator.cli import main; main()"]

@@ -29,7 +29,8 @@ def report_document(folder: SweepFolder) -> dict[str, Any]:
     best = find_best(folder)
     return {
         "sweep": folder.name,
-        "state": status["state"],
+        # The controller that writes the report of an ended sweep still owns it.
+        "state": manifest.get("finished") or status["state"],
         "counts": status["counts"],
         "searched": _searched(trials, manifest),
         "leaderboard": leaderboard_document(folder),

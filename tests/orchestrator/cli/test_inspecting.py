@@ -145,6 +145,7 @@ def test_sync_mirrors_to_the_sweeps_own_server_and_counts_what_it_sent(
         "runs": 2,
         "points": 30,
         "images": 0,
+        "files": 0,
         "statuses": 0,
     }
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import shutil
 import sqlite3
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,9 +29,10 @@ POINTS = st.lists(
 
 
 @pytest.fixture(scope="module")
-def experiment(tmp_path_factory: pytest.TempPathFactory) -> MlflowExperiment:
-    folder = tmp_path_factory.mktemp("history")
-    return open_mlflow(f"sqlite:///{folder / 'mlflow.db'}", "digits", folder)
+def experiment(made_database: Path, tmp_path_factory: pytest.TempPathFactory) -> MlflowExperiment:
+    database = tmp_path_factory.mktemp("history") / "mlflow.db"
+    shutil.copy(made_database, database)
+    return open_mlflow(f"sqlite:///{database}", "digits", database.parent)
 
 
 def rows(experiment: MlflowExperiment, run_id: str) -> list[Any]:

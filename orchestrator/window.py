@@ -1,0 +1,63 @@
+"""What shows a sweep while it runs and once it ends: MLflow, the Parquet views, the report, a hook."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+from orchestrator.config import SweepConfig
+from orchestrator.errors import OrchestratorError
+from orchestrator.mirror import Background, Mirror, default_uri
+from orchestrator.notify import Notifier
+from orchestrator.report.views import Views, ViewsKeeper
+from orchestrator.store.folder import SweepFolder
+from orchestrator.store.paths import SweepPaths
+
+__all__ = ["Window"]
+
+_logger = logging.getLogger(__name__)
+
+
+class Window:
+    """A context manager: while its block runs, the views follow the folders.
+
+    On leaving it writes them a last time, then the report, then brings MLflow up to date, and last tells the
+    sweep's hook how the sweep ended; the manifest should say so by then. It never raises into the controller.
+    """
+
+    def __init__(self, paths: SweepPaths, config: SweepConfig, say: Callable[[str], None]) -> None:
+        """Nothing is begun before the block is entered; `say` is told what leaving waits for."""
+        self._say = say
+        self._folder = SweepFolder(paths)
+        uri = config.tracking.uri or default_uri(paths.storage)
+        self.mirror = Background(Mirror(uri, paths), registers=config.tracking.register_best)
+        self._views = ViewsKeeper(Views(self._folder))
+        self._notifier = Notifier(config.notify.url, paths)
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._stack.callback(self._notifier.tell)
+        self._stack.enter_context(self.mirror)
+        self._stack.callback(self._report)
+        self._stack.enter_context(self._views)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def _report(self) -> None:
+        self._say("writing the report and bringing MLflow up to date")
+        # Optuna, which ranks the parameters, takes most of a second to import.
+        from orchestrator.report.page.page import write_report
+
+        try:
+            write_report(self._folder)
+        except OrchestratorError as error:
+            _logger.info("no report: %s", error)
+        except Exception:
+            _logger.warning("the report of %s could not be written", self._folder.name, exc_info=True)
