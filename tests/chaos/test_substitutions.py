@@ -134,11 +134,11 @@ def without_power(loss: Loss) -> Trouble:
 
     def trouble(tmp_path: Path, break_it: Break) -> Iterator[list[str]]:
         peace = in_peace(tmp_path)
-        for turn in range(4, 60, 7):
-            root = (tmp_path / str(turn) / "toy").resolve()
+        events = [(event, None) for event in range(5, 45, 12)]
+        for at_event, at_sync in events + [(None, sync) for sync in range(6, 90, 4)]:
+            root = (tmp_path / f"{at_event}-{at_sync}" / "toy").resolve()
             root.mkdir(parents=True)
             witness = Witness(root)
-            at_event, at_sync = (turn, None) if turn % 2 else (None, 2 * turn)
             with pytest.MonkeyPatch.context() as patch:
                 disk = LossyDisk(root, strike_at=at_sync, error=KilledError())
                 patch.setattr(os, "fsync", disk.fsync)

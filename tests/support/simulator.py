@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cpsc_core.attempt import AttemptPaths, append_line, make_durable, read_lines
+from cpsc_core.attempt import AttemptPaths, append_line, make_durable, make_folder, read_lines
 from cpsc_core.settings import DataSettings, TeacherSettings, TrainSettings, TrialSettings
 from orchestrator.config import SweepConfig, parse_experiment
 from orchestrator.controller import Controller
@@ -119,7 +119,7 @@ class Simulator:
             if at == epoch and not (ended is not EndClass.DIVERGED and assignment.attempt > 1):
                 orders.hear_end(assignment, ended, "injected", [], "here")
                 return False
-        final = epoch == settings.train.epochs
+        final = epoch >= settings.train.epochs
         line: dict[str, Any] = {
             "epoch": epoch,
             "val_accuracy": self.curve(settings.train, epoch),
@@ -143,7 +143,7 @@ class Simulator:
 def run(config: SweepConfig, root: Path, simulator: Simulator) -> Controller:
     """A controller that has run a sweep folder to its end on a simulator."""
     paths = SweepPaths(root)
-    paths.trials.mkdir(parents=True, exist_ok=True)
+    make_folder(paths.trials)
     with Lease.acquire(paths.lease) as lease:
         controller = Controller(
             config,
