@@ -41,8 +41,8 @@ test-slow: $(VENV)/.installed-test  ## the tests that take minutes
 chaos: $(VENV)/.installed-test      ## real sweeps under a random killer: make chaos KILLS=50 SEED=0
 	$(BIN)/python -m tests.chaos --kills $(KILLS) --seed $(SEED)
 
-gpu-check: $(VENV)/.installed-test  ## the tests that need a GPU
-	$(BIN)/pytest -m gpu
+gpu-check: $(VENV)/.installed-test  ## the tests that need a GPU and the step benchmark on it, in one table
+	$(BIN)/python experiments/benchmarks/gpu_check.py
 
 format: $(VENV)/.installed-test     ## format the code
 	$(BIN)/ruff format .
