@@ -160,7 +160,7 @@ class _Run:
         with self._stack as stack:
             note = {"scratch": str(self.scratch)}
             lease = stack.enter_context(Lease.acquire(self.paths.lease, note=note, takeover=takeover))
-            if stale := lease.previous.get("scratch"):
+            if (stale := lease.previous.get("scratch")) and not lease.fences:
                 remove_scratch(Path(stale))
             remove_stale_drafts(self.paths)
             writer = SweepWriter(self.paths, lease)
@@ -168,7 +168,12 @@ class _Run:
             stack.enter_context(logging_to(self.paths.log))
             stack.callback(self.paths.stop.unlink, missing_ok=True)
             interrupt = stack.enter_context(Interrupt(self._ask_to_stop, self._farewell()))
-            reason = self._stages(writer)
+            try:
+                reason = self._stages(writer)
+            except UnreachableError as error:
+                if interrupt.caught is None:
+                    raise
+                reason = str(error)  # a signal to every process of a job takes Ray along
             return self._conclude(writer, reason, interrupt)
 
     def _prepare(self, writer: SweepWriter, reopen: Reopen, add_trials: int) -> None:

@@ -32,6 +32,8 @@ class Lease:
     """One more than the previous owner's; every record carries it."""
     previous: dict[str, Any]
     """What the previous owner had noted; empty if there was none."""
+    fences: bool
+    """Whether that owner was still alive, and was fenced off."""
     _handle: int
 
     @classmethod
@@ -41,14 +43,14 @@ class Lease:
         With `takeover` a living owner is fenced off instead of respected. Raises OwnedError, naming the
         owner, if another controller holds the sweep.
         """
-        current = _lock_current(path, takeover)
+        current, is_free = _lock_current(path, takeover)
         try:
             previous = _content(path)
             generation = int(previous.get("generation", 0)) + 1
             handle = _install(path, _identity() | {"generation": generation} | (note or {}))
         finally:
             os.close(current)
-        return cls(path, generation, previous, handle)
+        return cls(path, generation, previous, not is_free, handle)
 
     def check(self) -> None:
         """Raise FencedError if another controller has taken the sweep over."""
@@ -91,8 +93,8 @@ def read_note(path: Path) -> dict[str, Any]:
     return _content(path)
 
 
-def _lock_current(path: Path, takeover: bool) -> int:
-    """A handle on the inode now at `path`, locked unless a living owner is to be fenced off."""
+def _lock_current(path: Path, takeover: bool) -> tuple[int, bool]:
+    """A handle on the inode now at `path`, and whether it is locked: not if a living owner is fenced off."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -100,7 +102,7 @@ def _lock_current(path: Path, takeover: bool) -> int:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if takeover:
-                return handle
+                return handle, False
             os.close(handle)
             # A reader's probe holds the lock for an instant; only a lasting holder is an owner.
             if time.monotonic() > deadline:
@@ -108,7 +110,7 @@ def _lock_current(path: Path, takeover: bool) -> int:
             time.sleep(0.02)
             continue
         if _is_at(handle, path):
-            return handle
+            return handle, True
         os.close(handle)
 
 

@@ -1,6 +1,7 @@
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -56,7 +57,8 @@ def test_a_killed_owner_leaves_nothing_that_would_keep_the_next_one_out(path: Pa
     other.kill()
     other.wait()
 
-    with Lease.acquire(path) as lease:
+    with Lease.acquire(path, takeover=True) as lease:
+        assert not lease.fences
         assert lease.generation == 2
         assert lease.previous["pid"] == other.pid
 
@@ -74,6 +76,7 @@ def test_an_owner_that_was_taken_over_may_not_write_any_more(path: Path) -> None
     paused = Lease.acquire(path)
 
     with Lease.acquire(path, takeover=True) as new:
+        assert new.fences
         new.check()
         with pytest.raises(FencedError, match="lost digits"):
             paused.check()
@@ -148,3 +151,22 @@ def test_the_lease_file_is_always_whole(path: Path) -> None:
         content = json.loads(path.read_text())
 
     assert {"host", "pid", "boot", "started", "generation"} <= content.keys()
+
+
+def test_an_owner_that_was_stopped_and_taken_over_finds_out_when_it_goes_on(path: Path) -> None:
+    script = HOLD.replace(
+        "time.sleep(60)",
+        "while True:\n    time.sleep(0.02)\n    try:\n        lease.check()\n"
+        "    except Exception as error:\n        sys.exit(error.exit_code)",
+    )
+    paused = subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, text=True)
+    assert paused.stdout is not None
+    assert paused.stdout.readline() == "held\n"
+    paused.send_signal(signal.SIGSTOP)
+
+    with Lease.acquire(path, takeover=True) as new:
+        paused.send_signal(signal.SIGCONT)
+
+        assert paused.wait(timeout=10) == FencedError.exit_code
+        new.check()
+    paused.stdout.close()
