@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import binascii
 import math
+import warnings
 from dataclasses import dataclass
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 
 from orchestrator.config import SweepConfig
 from orchestrator.config.chosen import (
@@ -70,7 +72,9 @@ def make_gate(pruner: Pruner) -> optuna.pruners.BasePruner | None:
     """Who must agree before a bracket's pruner is asked at all; None if it always is."""
     if not isinstance(pruner, PatientPruner):
         return None
-    return optuna.pruners.PatientPruner(None, patience=pruner.patience, min_delta=pruner.min_delta)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return optuna.pruners.PatientPruner(None, patience=pruner.patience, min_delta=pruner.min_delta)
 
 
 def bracket_of(config: SweepConfig, number: int, brackets: list[Bracket]) -> int:

@@ -7,6 +7,7 @@ for which Optuna takes no learning curves, is pruned all the same. Everything in
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 
 import optuna
@@ -71,8 +72,7 @@ class Pruning:
         entry = self._entries[number]
         if entry.question is None or entry.question[0] != epoch:
             return False
-        study, frozen = self.studies[entry.bracket], self._storage.get_trial(entry.trial_id)
-        ends = self._brackets[entry.bracket].pruner.prune(study, frozen)
+        ends = self._ask(self._brackets[entry.bracket].pruner, entry)
         self._settle(entry)
         return ends
 
@@ -100,11 +100,15 @@ class Pruning:
         self._storage.set_trial_state_values(entry.trial_id, _STATES.get(state, OptunaState.FAIL), last)
 
     def _may_ask(self, entry: _Entry) -> bool:
-        frozen = self._storage.get_trial(entry.trial_id)
-        return self._gate is None or self._gate.prune(self.studies[entry.bracket], frozen)
+        return self._gate is None or self._ask(self._gate, entry)
+
+    def _ask(self, pruner: optuna.pruners.BasePruner, entry: _Entry) -> bool:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # numpy's, of a curve that is NaN throughout
+            return pruner.prune(self.studies[entry.bracket], self._storage.get_trial(entry.trial_id))
 
     def _settle(self, entry: _Entry) -> None:
-        """Let a trial stand on every rung that lies up to the epoch in question.
+        """Let a trial stand on every rung that lies up to the epoch in question, unless its value is NaN.
 
         Optuna stops at the first rung that a trial does not pass. With patience several may be due at once,
         and only if all of them are noted can the notes be written again from the history alone.
@@ -112,8 +116,8 @@ class Pruning:
         if entry.question is None:
             return
         epoch, value = entry.question
-        ladder = self._brackets[entry.bracket].ladder
+        entry.question = None
+        ladder = None if math.isnan(value) else self._brackets[entry.bracket].ladder
         while ladder is not None and ladder.epoch_of(entry.rungs) <= epoch:
             self._storage.set_trial_system_attr(entry.trial_id, f"completed_rung_{entry.rungs}", value)
             entry.rungs += 1
-        entry.question = None
