@@ -29,7 +29,6 @@ _STATES = {
     TrialState.FAILED: OptunaState.FAIL,
 }
 _FEWEST_FOR_IMPORTANCES = 4
-_FEWEST_FOR_FIGURES = 2
 
 
 def study_of(folder: SweepFolder) -> optuna.Study:
@@ -62,11 +61,9 @@ def importances(study: optuna.Study) -> dict[str, float]:
 def figures_page(study: optuna.Study) -> str | None:
     """Optuna's own interactive charts on one HTML page that needs no network, about 5 MB.
 
-    History, importances, parallel coordinates, slices and learning curves; None while fewer than two trials
-    are complete.
+    History, importances, parallel coordinates, slices and learning curves; None while no trial is complete.
     """
-    complete = study.get_trials(deepcopy=False, states=(OptunaState.COMPLETE,))
-    if len(complete) < _FEWEST_FOR_FIGURES:
+    if not study.get_trials(deepcopy=False, states=(OptunaState.COMPLETE,)):
         return None
     import optuna.visualization as charts
 

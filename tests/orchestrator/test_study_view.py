@@ -110,5 +110,12 @@ def test_the_figures_are_one_page_that_loads_nothing(tmp_path: Path) -> None:
     assert '<script src="http' not in page
 
 
-def test_there_are_no_figures_of_one_trial(sweep: MadeSweep) -> None:
+def test_there_are_no_figures_before_a_trial_is_complete(tmp_path: Path) -> None:
+    sweep = MadeSweep(tmp_path)
+    add(sweep, 0, [0.5], state=TrialState.PRUNED)
+
     assert figures_page(study_of(sweep.folder)) is None
+
+
+def test_one_complete_trial_has_figures(sweep: MadeSweep) -> None:
+    assert figures_page(study_of(sweep.folder)) is not None

@@ -1,0 +1,104 @@
+"""What shows a sweep, as one: begun together, ended in the right order, never in the controller's way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator import window
+from orchestrator.config import parse_experiment
+from orchestrator.window import Window
+from tests.support.command import EXPERIMENT
+from tests.support.folders import MadeSweep
+
+
+class Still:
+    """A mirror that notes when it is begun and left."""
+
+    def __init__(self, seen: list[str], sweep: MadeSweep) -> None:
+        self.seen, self.sweep = seen, sweep
+
+    def __enter__(self) -> Still:
+        self.seen.append("mirror begins")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seen.append(f"mirror ends, report is there: {self.sweep.paths.report.exists()}")
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> MadeSweep:
+    sweep = MadeSweep(tmp_path)
+    sweep.paths.experiment.write_text(parse_experiment(EXPERIMENT).text)
+    return sweep
+
+
+@pytest.fixture
+def seen(sweep: MadeSweep, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    seen: list[str] = []
+    monkeypatch.setattr(window, "Background", lambda *_, **__: Still(seen, sweep))
+    monkeypatch.setattr(window.Notifier, "tell", lambda _: seen.append("hook is told"))
+    return seen
+
+
+def opened(sweep: MadeSweep, seen: list[str]) -> Window:
+    return Window(sweep.paths, parse_experiment(EXPERIMENT).config, seen.append)
+
+
+def test_the_report_is_written_before_mlflow_is_brought_up_to_date_and_the_hook_is_last(
+    sweep: MadeSweep, seen: list[str]
+) -> None:
+    with opened(sweep, seen):
+        sweep.trial(0, [0.5])
+
+    assert seen == [
+        "mirror begins",
+        "writing the report and bringing MLflow up to date",
+        "mirror ends, report is there: True",
+        "hook is told",
+    ]
+    assert sweep.paths.trials_table.exists()
+    assert sweep.paths.metrics_table.exists()
+
+
+def test_a_report_that_cannot_be_written_stops_nothing(
+    sweep: MadeSweep, seen: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: Any) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("orchestrator.report.page.page.write_report", fail)
+
+    with opened(sweep, seen):
+        sweep.trial(0, [0.5])
+
+    assert seen[-1] == "hook is told"
+    assert "the report of digits could not be written" in caplog.text
+
+
+def test_a_sweep_without_trials_ends_without_a_report(sweep: MadeSweep, seen: list[str]) -> None:
+    with opened(sweep, seen):
+        pass
+
+    assert not sweep.paths.report.exists()
+    assert seen[-1] == "hook is told"
+
+
+def test_an_error_of_the_controller_passes_through(sweep: MadeSweep, seen: list[str]) -> None:
+    with pytest.raises(ZeroDivisionError), opened(sweep, seen):
+        raise ZeroDivisionError
+
+    assert seen[-1] == "hook is told"
+
+
+def test_the_state_in_the_report_is_how_the_sweep_ended_although_it_is_still_owned(
+    sweep: MadeSweep, seen: list[str]
+) -> None:
+    from orchestrator.store.lease import Lease
+
+    with Lease.acquire(sweep.paths.lease), opened(sweep, seen):
+        sweep.trial(0, [0.5])
+
+    assert "complete: 1 complete" in sweep.paths.report.read_text()
