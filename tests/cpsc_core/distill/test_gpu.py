@@ -93,9 +93,11 @@ def test_no_step_waits_for_the_gpu(precision: str) -> None:
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_formats_have_nearly_the_losses_of_fp32(precision: str) -> None:
-    half, full = losses(build(precision=precision)), losses(build())
+    half = build(precision=precision)
+    for scaler in half.precision._scalers.values():  # so low that no update is left out
+        scaler.load_state_dict(scaler.state_dict() and scaler.state_dict() | {"scale": 256.0})
 
-    for ours, exact in zip(half, full, strict=True):
+    for ours, exact in zip(losses(half), losses(build()), strict=True):
         assert ours == pytest.approx(exact, rel=0.2)
 
 

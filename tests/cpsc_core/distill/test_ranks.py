@@ -149,6 +149,16 @@ def test_recomputing_ranks_exchange_the_same_and_keep_every_bit() -> None:
     torch.testing.assert_close(frugal, usual, rtol=0, atol=0)
 
 
+@pytest.mark.slow
+def test_ranks_with_a_compiled_teacher_have_the_losses_of_plain_ones() -> None:
+    settings = dataclasses.replace(SETTINGS, epochs=1)
+    compiled = dataclasses.replace(settings, compile=True)
+
+    (expected, _), (found, _) = on_ranks(2, train(settings)), on_ranks(2, train(compiled))
+
+    assert found["metrics"] == [pytest.approx(each, rel=1e-9) for each in expected["metrics"]]
+
+
 def test_a_loss_of_one_ranks_own_part_would_be_noticed() -> None:
     """Both oracles above would fail if ranks averaged the losses of their parts, as data parallelism does."""
     whole = build(SETTINGS, ALONE)
