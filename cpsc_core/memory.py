@@ -83,23 +83,24 @@ class MemoryWatch:
             import torch
 
             return torch.cuda.memory_allocated()
-        return _kibibytes(_STATUS, "VmRSS")
+        return _kibibytes(_STATUS, "VmRSS" if _own_limit() is None else "VmSize")
 
     def _peak(self) -> int:
         if self._on_gpu:
             import torch
 
             return torch.cuda.max_memory_allocated()
-        return _kibibytes(_STATUS, "VmHWM")
+        return _kibibytes(_STATUS, "VmHWM" if _own_limit() is None else "VmPeak")
 
     def _limit(self) -> int:
         if self._on_gpu:
             import torch
 
             return torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
-        own, _ = resource.getrlimit(resource.RLIMIT_AS)
-        limits = [_kibibytes(_MACHINE, "MemTotal"), *map(_number, _CONTAINER)]
-        return min(each for each in (own, *limits) if each > 0)
+        if (own := _own_limit()) is not None:
+            return own
+        limits = (_kibibytes(_MACHINE, "MemTotal"), *map(_number, _CONTAINER))
+        return min(each for each in limits if each > 0)
 
 
 def give_back_memory() -> None:
@@ -115,6 +116,12 @@ def give_back_memory() -> None:
 def processes_killed_for_memory() -> int:
     """How many processes the kernel of this machine has killed because memory ran out."""
     return _number_after(_EVENTS, "oom_kill")
+
+
+def _own_limit() -> int | None:
+    """The most address space this process may have, in bytes; None where it may have any."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if limit == resource.RLIM_INFINITY else limit
 
 
 def _kibibytes(path: Path, key: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import signal
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,13 @@ _OF_A_LOG = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ ")
 _HANG = "Timeout ("
 _CRASH = "Fatal Python error: "
 _PLACE = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)(?:,)? in (?P<function>.+)')
+_EXITS = {
+    "Segmentation fault": 128 + signal.SIGSEGV,
+    "Aborted": 128 + signal.SIGABRT,
+    "Bus error": 128 + signal.SIGBUS,
+    "Floating-point exception": 128 + signal.SIGFPE,
+    "Illegal instruction": 128 + signal.SIGILL,
+}
 _MAY_BE_THE_NETWORK = "Aborted"
 """The backends of torch.distributed abort the process when another one is gone."""
 
@@ -30,7 +38,8 @@ def explain(end: AttemptEnd, attempt: AttemptPaths, trace: Sequence[str]) -> Att
     if end.ended is EndClass.HANG and words.hang:
         end = replace(end, stack=words.hang)
     elif end.ended is EndClass.INFRASTRUCTURE and words.crash:
-        end = replace(end, stack=words.crash, cause=f"{words.crash[0]} ({end.cause})")
+        status = next((code for name, code in _EXITS.items() if name in words.crash[0]), None)
+        end = replace(end, stack=words.crash, cause=f"{words.crash[0]} ({end.cause})", exit=status)
     else:
         end = replace(end, stack=list(trace))
     return replace(end, lines=words.lines, fingerprint=_fingerprint(end.ended, end.stack))

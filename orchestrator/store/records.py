@@ -155,7 +155,7 @@ class AttemptEnd(_Record):
     node: str | None = None
     """Host the attempt ran on."""
     exit: int | None = None
-    """Exit code of the process that ended it, if one did."""
+    """Exit code of the process that crashed, as a shell gives it; null unless one did."""
     seconds: float = 0.0
     """Seconds of the attempt's own work."""
     gpus: float = 0.0

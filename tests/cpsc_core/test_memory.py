@@ -2,6 +2,7 @@ import math
 import subprocess
 import sys
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -96,3 +97,21 @@ def test_memory_that_only_a_circle_of_references_held_is_given_back() -> None:
 
 def test_the_kernel_says_how_many_processes_it_killed_for_memory() -> None:
     assert processes_killed_for_memory() >= 0
+
+
+@pytest.mark.gpu
+def test_memory_of_the_gpu_is_free_for_others_once_nobody_refers_to_it() -> None:
+    import torch
+
+    watch = MemoryWatch("cuda")
+    watch.note_idle()
+    images = torch.ones(256 * 1024**2, device="cuda")
+    used = watch.use()
+    assert used.peak - used.held >= GIB
+    assert used.limit == torch.cuda.get_device_properties(0).total_memory
+    del images
+
+    give_back_memory()
+
+    assert torch.cuda.memory_reserved() < GIB
+    assert torch.cuda.max_memory_allocated() < GIB

@@ -89,6 +89,7 @@ def test_a_crash_names_the_signal_and_the_place_and_can_be_recognised(attempt: A
     second = explained(attempt, EndClass.INFRASTRUCTURE)
 
     assert codes == {-signal.SIGSEGV}
+    assert first.exit == 139
     assert first.cause == "Fatal Python error: Segmentation fault (a rank died)"
     assert any("in crash" in line for line in first.stack)
     assert first.fingerprint is not None
@@ -101,6 +102,7 @@ def test_an_abort_may_be_the_networks_and_may_be_tried_again(attempt: AttemptPat
     end = explained(attempt, EndClass.INFRASTRUCTURE)
 
     assert "Aborted" in end.stack[0]
+    assert end.exit == 134
     assert end.fingerprint is None
 
 
@@ -109,7 +111,7 @@ def test_a_killed_process_leaves_no_stack(attempt: AttemptPaths) -> None:
 
     end = explained(attempt, EndClass.INFRASTRUCTURE)
 
-    assert (end.stack, end.cause, end.fingerprint) == ([], "a rank died", None)
+    assert (end.stack, end.cause, end.exit, end.fingerprint) == ([], "a rank died", None, None)
     assert end.lines == [LINE.format(1)]
 
 

@@ -1,6 +1,7 @@
 """Trials on a real Ray, which is started once; what dies is killed for real."""
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -12,6 +13,8 @@ import pytest
 
 from cpsc_core.attempt import read_lines
 from cpsc_core.settings import TeacherSettings
+from orchestrator.controller import Controller
+from orchestrator.errors import FencedError
 from orchestrator.store.folder import read_json
 from orchestrator.store.records import EndClass, TrialState
 from tests.support.ray_sweep import (
@@ -125,6 +128,59 @@ def test_a_rank_that_is_sent_sigterm_leaves_with_a_checkpoint_and_nothing_is_cou
     assert as_if_undisturbed(trial, tmp_path / "whole")
 
 
+@pytest.mark.slow
+def test_memory_that_runs_out_is_saved_once_and_then_explained(
+    tmp_path: Path, teacher: TeacherSettings, scratch: Path
+) -> None:
+    config = tiny_experiment("budget.trials=1", "train.batch_size=4096")
+
+    def limit() -> bool:
+        for path in (tmp_path / "toy").glob("trials/*/attempts/1/process.json"):
+            if process := read_json(path):
+                size = psutil.Process(process["pid"]).memory_info().vms
+                resource.prlimit(process["pid"], resource.RLIMIT_AS, (size + 200 * 1024**2, -1))
+                return True
+        return False
+
+    with meanwhile(limit):
+        run_on_ray(config, tmp_path / "toy", teacher, scratch)
+
+    (trial,) = trials(tmp_path / "toy")
+    assert trial.result is not None
+    assert [end.ended for end in trial.ends.values()] == [EndClass.OUT_OF_MEMORY] * 2
+    assert len(set(pids(tmp_path / "toy"))) == 1
+    detail = trial.result.detail or ""
+    assert "can't allocate memory: it needs" in detail
+    assert "instead of 4096 would fit; computing activations twice did not save enough" in detail
+    advised = int(detail.partition("about ")[2].partition(" ")[0])
+    assert 0 < advised < 4096
+
+
+@pytest.mark.slow
+def test_a_driver_that_is_sent_sigterm_lets_its_ranks_save_what_they_have(
+    tmp_path: Path, teacher: TeacherSettings, scratch: Path
+) -> None:
+    config = tiny_experiment("budget.trials=1", "train.epochs=100", "retry.infrastructure=0")
+
+    def terminate() -> bool:
+        if not list((tmp_path / "toy").glob("trials/*/attempts/1/checkpoints/epoch-*")):
+            return False
+        raylet = psutil.Process(pids(tmp_path / "toy")[0]).parent()
+        assert raylet is not None
+        drivers = [each for each in raylet.children() if "TrialDriver" in each.name()]
+        for driver in drivers:
+            driver.send_signal(signal.SIGTERM)
+        return bool(drivers)
+
+    with meanwhile(terminate):
+        run_on_ray(config, tmp_path / "toy", teacher, scratch)
+
+    (trial,) = trials(tmp_path / "toy")
+    assert [end.ended for end in trial.ends.values()] == [EndClass.PREEMPTED, EndClass.COMPLETE]
+    assert trial.ends[1].cause == "its driver was sent SIGTERM"
+    assert as_if_undisturbed(trial, tmp_path / "whole")
+
+
 def test_a_hang_that_python_can_still_tell_of_leaves_its_stack(
     tmp_path: Path, teacher: TeacherSettings, scratch: Path
 ) -> None:
@@ -196,6 +252,37 @@ def test_a_stopped_sweep_checkpoints_and_goes_on_to_the_same_end(
     run_on_ray(config, tmp_path / "toy", teacher, scratch)
 
     assert all(as_if_undisturbed(trial, tmp_path / "whole") for trial in trials(tmp_path / "toy"))
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        "hear_end",
+        pytest.param("hear_line", marks=pytest.mark.slow),
+        pytest.param("tick", marks=pytest.mark.slow),
+    ],
+)
+def test_what_the_controller_raises_ends_the_sweep_at_once_and_is_raised(
+    tmp_path: Path, teacher: TeacherSettings, scratch: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Tune takes an error of the searcher or scheduler for one of the trial, and would go on."""
+    calls = []
+
+    def lose(self: Controller, *_: object) -> None:
+        if when != "tick" or list((tmp_path / "toy").glob("trials/*/attempts/1/checkpoints/epoch-*")):
+            calls.append(when)
+            raise FencedError("taken over")
+
+    monkeypatch.setattr(Controller, when, lose)
+
+    with pytest.raises(FencedError, match="taken over"):
+        run_on_ray(tiny_experiment("budget.trials=4"), tmp_path / "toy", teacher, scratch)
+
+    assert len(calls) == 1
+    assert all(trial.result is None for trial in trials(tmp_path / "toy"))
+    for pid in pids(tmp_path / "toy"):
+        psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=20)
+        assert not psutil.pid_exists(pid)
 
 
 def test_the_modules_of_controller_and_driver_import_without_torch() -> None:

@@ -1,0 +1,105 @@
+"""What a resume may change and what it refuses, before any Ray is asked for."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from pathlib import Path
+
+import pytest
+
+from orchestrator.config import parse_experiment
+from orchestrator.errors import UnreachableError, UsageError
+from orchestrator.progress import progress_for
+from orchestrator.store.folder import SweepFolder
+from orchestrator.store.paths import StoragePaths
+from orchestrator.store.writer import SweepWriter
+from orchestrator.sweep import resume_sweep, run_sweep
+from tests.support.simulator import EXPERIMENT, SPACE
+
+NOBODY = "127.0.0.1:1"
+"""An address where no Ray answers: a run ends there, once everything was prepared."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> SweepFolder:
+    """A sweep that has begun."""
+    experiment = parse_experiment(EXPERIMENT.replace("SPACE", SPACE))
+    with pytest.raises(UnreachableError), progress_for(io.StringIO()) as progress:
+        run_sweep(experiment, storage=tmp_path, address=NOBODY, progress=progress)
+    return SweepFolder(StoragePaths(tmp_path).sweep("toy"))
+
+
+def resume(folder: SweepFolder, *overrides: str, add_trials: int = 0) -> None:
+    with progress_for(io.StringIO()) as progress:
+        resume_sweep(folder, overrides=overrides, add_trials=add_trials, address=NOBODY, progress=progress)
+
+
+def test_a_budget_is_changed_for_good_and_the_change_is_noted(folder: SweepFolder) -> None:
+    with pytest.raises(UnreachableError):
+        resume(folder, "budget.hours=8", "budget.gpu_hours=32", "retry.hang=5")
+    with pytest.raises(UnreachableError):
+        resume(folder)
+
+    kept = parse_experiment(folder.paths.experiment.read_text()).config
+    assert (kept.budget.hours, kept.budget.gpu_hours, kept.retry.hang) == (8.0, 32.0, 5)
+    changes = [run["changes"] for run in folder.manifest["runs"]]
+    assert changes == [
+        [],
+        ["budget.hours: null -> 8.0", "budget.gpu_hours: null -> 32.0", "retry.hang: 2 -> 5"],
+        [],
+    ]
+
+
+def test_added_trials_are_counted_from_the_budget_that_holds(folder: SweepFolder) -> None:
+    for change in ({"add_trials": 5}, {}, {"overrides": ("budget.trials=40",)}, {"add_trials": 2}):
+        with pytest.raises(UnreachableError):
+            resume(folder, *change.get("overrides", ()), add_trials=change.get("add_trials", 0))  # type: ignore[misc, arg-type, call-overload]
+
+    assert folder.manifest["budget_trials"] == 42
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("train.epochs=12", "train.epochs: 9 -> 12"),
+        ("sampler.seed=1", "sampler.seed: 0 -> 1"),
+        ("search.loss.ikd.high=5", "search.loss.ikd.high: 10.0 -> 5.0"),
+        ("teacher.arch=resnet56", "teacher.arch: 'resnet20' -> 'resnet56'"),
+    ],
+)
+def test_what_decides_trials_is_refused_with_the_difference(
+    folder: SweepFolder, override: str, line: str
+) -> None:
+    before = folder.paths.experiment.read_text()
+
+    with pytest.raises(UsageError) as refused:
+        resume(folder, "budget.hours=8", override)
+
+    assert line in str(refused.value)
+    assert "budget" not in str(refused.value)
+    assert f"cpsc-orchestrate resume {folder.paths.root}" in str(refused.value)
+    assert folder.paths.experiment.read_text() == before
+
+
+def test_every_run_notes_the_code_and_the_versions_it_ran_with(folder: SweepFolder) -> None:
+    (run,) = folder.manifest["runs"]
+
+    assert run["versions"]["torch"]
+    assert set(run["code"]) == {"commit", "dirty"}
+    assert len(run["config_sha256"]) == 64
+
+
+def test_a_storage_that_fails_ends_the_run_with_what_to_do(
+    folder: SweepFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(SweepWriter, "write_manifest", fail)
+
+    with pytest.raises(
+        UnreachableError, match=r"No space left on device.*go on with `cpsc-orchestrate resume"
+    ):
+        resume(folder)
