@@ -6,7 +6,7 @@ needs no experiment file, and is nobody's state.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +15,8 @@ from optuna.distributions import json_to_distribution
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
-from orchestrator.report.leaderboard import objective_of
+from orchestrator.ranking import values_of
+from orchestrator.report.leaderboard import Objective, objectives_of
 from orchestrator.store.folder import SweepFolder, TrialFolder
 from orchestrator.store.records import TrialState
 
@@ -29,6 +30,8 @@ _STATES = {
     TrialState.FAILED: OptunaState.FAIL,
 }
 _FEWEST_FOR_IMPORTANCES = 4
+_OBJECTIVES = "objectives"
+"""User attribute of the study with the names of what is optimised."""
 
 
 def study_of(folder: SweepFolder) -> optuna.Study:
@@ -37,24 +40,26 @@ def study_of(folder: SweepFolder) -> optuna.Study:
     Confirm trials are not in it. A suggestion that named an existing trial is told what that came to.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    trials, objective = folder.trials(), objective_of(folder.manifest)
+    trials, objectives = folder.trials(), objectives_of(folder.manifest)
     by_name = {trial.name: trial for trial in trials}
-    entries = {t.record.number: _frozen(t, t.record, objective.metric) for t in trials}
-    entries |= {d.number: _frozen(by_name[d.name], d, objective.metric) for d in folder.duplicates()}
-    study = optuna.create_study(study_name=folder.name, direction=objective.direction)  # type: ignore[arg-type]
+    entries = {trial.record.number: _frozen(trial, trial.record, objectives) for trial in trials}
+    entries |= {each.number: _frozen(by_name[each.name], each, objectives) for each in folder.duplicates()}
+    directions = [each.direction for each in objectives]
+    study = optuna.create_study(study_name=folder.name, directions=directions)  # type: ignore[arg-type]
+    study.set_user_attr(_OBJECTIVES, [each.metric for each in objectives])
     study.add_trials(entry for number, entry in sorted(_numbered(entries).items()))
     return study
 
 
 def importances(study: optuna.Study) -> dict[str, float]:
-    """How much of the objective's variation each parameter explains, largest first, summing to 1.
+    """How much of the first objective's variation each parameter explains, largest first, summing to 1.
 
     Empty while fewer than four trials are complete, or if all of them came to the same.
     """
     complete = study.get_trials(deepcopy=False, states=(OptunaState.COMPLETE,))
-    if len(complete) < _FEWEST_FOR_IMPORTANCES or len({trial.value for trial in complete}) == 1:
+    if len(complete) < _FEWEST_FOR_IMPORTANCES or len({trial.values[0] for trial in complete}) == 1:
         return {}
-    found = optuna.importance.get_param_importances(study)
+    found = optuna.importance.get_param_importances(study, target=_first)
     return dict(sorted(found.items(), key=lambda each: -each[1]))
 
 
@@ -67,14 +72,21 @@ def figures_page(study: optuna.Study) -> str | None:
         return None
     import optuna.visualization as charts
 
+    several = len(study.directions) > 1
+    names = study.user_attrs[_OBJECTIVES]
+    # Optuna wants to be told which one is meant only where there are several.
+    first: dict[str, Any] = {"target": _first, "target_name": names[0]} if several else {}
     figures = {
-        "Optimisation history": charts.plot_optimization_history(study),
-        "Parallel coordinates": charts.plot_parallel_coordinate(study),
-        "Slices": charts.plot_slice(study),
-        "Learning curves": charts.plot_intermediate_values(study),
+        "Optimisation history": charts.plot_optimization_history(study, **first),
+        "Parallel coordinates": charts.plot_parallel_coordinate(study, **first),
+        "Slices": charts.plot_slice(study, **first),
     }
+    if several:
+        figures["Pareto front"] = charts.plot_pareto_front(study, target_names=names)
+    else:
+        figures["Learning curves"] = charts.plot_intermediate_values(study)
     if importances(study):
-        figures["Parameter importances"] = charts.plot_param_importances(study)
+        figures["Parameter importances"] = charts.plot_param_importances(study, **first)
     return _page(study.study_name, figures)
 
 
@@ -90,16 +102,24 @@ def _page(name: str, figures: Mapping[str, Any]) -> str:
     return head + "\n".join(bodies) + "</html>\n"
 
 
-def _frozen(trial: TrialFolder, asked: Any, metric: str) -> FrozenTrial:
-    """A trial as Optuna writes it, under the parameters of the suggestion that asked for it."""
-    result = trial.result
+def _frozen(trial: TrialFolder, asked: Any, objectives: Sequence[Objective]) -> FrozenTrial:
+    """A trial as Optuna writes it, under the parameters of the suggestion that asked for it.
+
+    A complete one without a number for every objective is told as failed: Optuna takes no other.
+    """
+    result, metric = trial.result, objectives[0].metric
+    reached = values_of(result, objectives)
+    state = (
+        OptunaState.FAIL if trial.state is TrialState.COMPLETE and reached is None else _STATES[trial.state]
+    )
     values = {line["epoch"]: float(line[metric]) for line in trial.history if metric in line}
     ended = result.timing.get("ended") if result else None
     return FrozenTrial(
         number=0,
         trial_id=0,
-        state=_STATES[trial.state],
-        value=result.objective if result and trial.state is TrialState.COMPLETE else None,
+        state=state,
+        value=None,
+        values=reached,
         datetime_start=datetime.fromtimestamp(trial.record.created),
         datetime_complete=None if ended is None else datetime.fromtimestamp(ended),
         params={name: asked.params[name] for name in asked.distributions},
@@ -108,6 +128,10 @@ def _frozen(trial: TrialFolder, asked: Any, metric: str) -> FrozenTrial:
         system_attrs={},
         intermediate_values=values,
     )
+
+
+def _first(trial: FrozenTrial) -> float:
+    return float(trial.values[0])
 
 
 def _numbered(entries: Mapping[int | None, FrozenTrial]) -> dict[int, FrozenTrial]:

@@ -18,6 +18,7 @@ _KEPT = (
     "student",
     "train",
     "objective",
+    "constraints",
     "confirm",
     "resources",
     "retry",

@@ -9,7 +9,7 @@ from typing import Any
 
 from cpsc_core.attempt import replacing
 from orchestrator.report.best import find_best
-from orchestrator.report.page import sections
+from orchestrator.report.page import drawings, sections
 from orchestrator.report.page.document import report_document
 from orchestrator.report.page.gallery import Frame, frames
 from orchestrator.report.page.html import Html, tag
@@ -70,10 +70,11 @@ def render_page(document: Mapping[str, Any], pictures: Sequence[Frame] = ()) -> 
         tag("h1", document["sweep"]),
         sections.overview(document),
         sections.leaderboard(document),
-        sections.curves(document),
-        sections.importance_bars(document),
-        sections.sample_grids(pictures),
-        sections.per_class_bars(document),
+        drawings.pareto_front(document),
+        drawings.curves(document),
+        drawings.importance_bars(document),
+        drawings.sample_grids(pictures),
+        drawings.per_class_bars(document),
         sections.failures(document),
         sections.costs(document),
         sections.reproduction(document),

@@ -1,32 +1,25 @@
-"""How the report says what its document holds: one function per section, each gives an element or None."""
+"""What the report says in words and tables: one function per section, each gives an element or None."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.report.page.charts import Series, bar_chart, line_chart
-from orchestrator.report.page.gallery import Frame
-from orchestrator.report.page.html import Content, Html, join, table, tag
+from orchestrator.report.page.html import Content, Html, table, tag
+from orchestrator.report.page.parts import details, facts, section
 from orchestrator.report.wording import duration, fixed, label, setting, share, short_names
 
 __all__ = [
     "costs",
-    "curves",
     "failures",
-    "importance_bars",
     "leaderboard",
     "overview",
-    "per_class_bars",
     "reproduction",
-    "sample_grids",
 ]
 
 Document = Mapping[str, Any]
 
 _ROWS = 50
-_FAINT_FROM = 12
-_CLASSES = 40
 
 
 def overview(document: Document) -> Html:
@@ -34,7 +27,7 @@ def overview(document: Document) -> Html:
     searched, counts = document["searched"], document["counts"]
     teacher, rows = searched["teacher"], document["leaderboard"]["rows"]
     tried = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    facts: dict[str, Content] = {
+    known: dict[str, Content] = {
         "state": f"{document['state']}: {tried}",
         "objective": _objective(document),
         "found": _found(rows[0]) if rows else "nothing yet: no trial is complete",
@@ -45,9 +38,9 @@ def overview(document: Document) -> Html:
         "method": f"{searched['method']}, {searched['epochs']} epochs",
     }
     parameters = [[each["path"], _extent(each), str(each["tried"])] for each in searched["parameters"]]
-    return _section(
+    return section(
         "What was searched and found",
-        _facts(facts),
+        facts(known),
         table(["parameter", "tried", "values"], parameters, "Searched parameters"),
     )
 
@@ -74,7 +67,7 @@ def leaderboard(document: Document) -> Html | None:
     ]
     teacher = board["teacher"]
     more = len(board["rows"]) - len(rows)
-    return _section(
+    return section(
         "Leaderboard",
         table([*headings, *names.values()], cells, f"{_objective(document)}; best first", emphasise=0),
         tag(
@@ -86,106 +79,6 @@ def leaderboard(document: Document) -> Html | None:
     )
 
 
-def curves(document: Document) -> Html | None:
-    """The objective's metric over the epochs of every search trial."""
-    rows = document["leaderboard"]["rows"]
-    places = {row["trial"]: row["rank"] for row in rows}
-    drawn = [each for each in document["curves"] if each["points"]]
-    if not drawn:
-        return None
-    drawn.sort(key=lambda each: places.get(each["trial"], len(places) + 1), reverse=True)
-    metric = document["leaderboard"]["objective"]["metric"]
-    series = [
-        Series(
-            name=f"trial {label(each['number'], each['trial'])}, {each['state']}",
-            points=[(epoch, _number(value)) for epoch, value in each["points"]],
-            style=_style(places.get(each["trial"])),
-        )
-        for each in drawn
-    ]
-    best = (
-        f"; the best is trial {label(rows[0]['number'], rows[0]['trial'])}, drawn in colour" if rows else ""
-    )
-    summary = f"{metric} by epoch of {len(drawn)} trials{best}"
-    return _section(
-        "Learning curves", line_chart(series, title="Learning curves", summary=summary, x="epoch", y=metric)
-    )
-
-
-def importance_bars(document: Document) -> Html | None:
-    """How much of the objective's variation each parameter explains."""
-    found = document["importances"]
-    if not found:
-        return None
-    first = next(iter(found))
-    summary = f"share of the objective's variation that each parameter explains; the most: {first}"
-    groups = [(path, [("best", value)]) for path, value in found.items()]
-    return _section(
-        "Parameter importances",
-        bar_chart(groups, title="Parameter importances", summary=summary, top=max(found.values())),
-    )
-
-
-def sample_grids(frames: Sequence[Frame]) -> Html | None:
-    """The best trial's synthetic images over time, with a slider where the page may run its script."""
-    if not frames:
-        return None
-    last = frames[-1]
-    pictures = [
-        tag(
-            "figure",
-            tag(
-                "img",
-                src=frame.url,
-                width=frame.width,
-                height=frame.height,
-                alt=f"Grid of synthetic images after epoch {frame.epoch}, one row per class",
-            ),
-            tag("figcaption", f"epoch {frame.epoch}"),
-            class_="frame shown" if frame is last else "frame",
-        )
-        for frame in frames
-    ]
-    slider = tag(
-        "label",
-        "Epoch ",
-        tag("output", last.epoch, id="epoch"),
-        tag("input", type="range", id="slider", min=0, max=len(frames) - 1, value=len(frames) - 1, step=1),
-        class_="slider",
-    )
-    return _section(
-        "Synthetic images of the best trial",
-        slider if len(frames) > 1 else None,
-        tag("div", *pictures, id="frames"),
-    )
-
-
-def per_class_bars(document: Document) -> Html | None:
-    """Accuracy by class of the best student beside its teacher; of many classes those that differ most."""
-    found = document["per_class"]
-    if found is None:
-        return None
-    teacher = found["teacher"] or [None] * len(found["classes"])
-    classes = list(zip(found["classes"], found["student"], teacher, strict=True))
-    if len(classes) > _CLASSES:
-        classes = sorted(classes, key=lambda each: (each[1] or 0.0) - (each[2] or 1.0))[:_CLASSES]
-    worst = min(classes, key=lambda each: each[1] if each[1] is not None else 1.0)
-    kept = (
-        f"the {_CLASSES} classes that the student loses most in" if len(classes) == _CLASSES else "each class"
-    )
-    summary = (
-        f"share of {found['split']} images of {kept} that the student (colour) and the teacher (grey) "
-        f"get right; the student's weakest class is {worst[0]}"
-    )
-    groups = [(name, [("best", student), ("plain", taught)]) for name, student, taught in classes]
-    rows: list[list[Content]] = [[name, fixed(own), fixed(taught)] for name, own, taught in classes]
-    return _section(
-        "Accuracy by class",
-        bar_chart(groups, title="Accuracy by class", summary=summary, top=1.0),
-        _details("As a table", table(["class", "student", "teacher"], rows, "Accuracy by class")),
-    )
-
-
 def failures(document: Document) -> Html | None:
     """What went wrong, by cause."""
     rows: list[list[Content]] = [
@@ -193,9 +86,9 @@ def failures(document: Document) -> Html | None:
         for each in document["failures"]
     ]
     if not rows:
-        return _section("Failures", tag("p", "No attempt failed."))
+        return section("Failures", tag("p", "No attempt failed."))
     headings = ["cause", "failed trials", "failed attempts", "for instance"]
-    return _section("Failures", table(headings, rows, "Failures by cause"))
+    return section("Failures", table(headings, rows, "Failures by cause"))
 
 
 def costs(document: Document) -> Html:
@@ -204,13 +97,13 @@ def costs(document: Document) -> Html:
     work = hours["search"] + hours["confirm"]
     whole = work + hours["saved_by_pruning"]
     saved = f" ({share(hours['saved_by_pruning'] / whole)} of what it would have been)" if whole else ""
-    facts: dict[str, Content] = {
+    known: dict[str, Content] = {
         "work of all trials": _hours(work),
         "of which search": _hours(hours["search"]),
         "of which confirm": _hours(hours["confirm"]),
         "saved by pruning": _hours(hours["saved_by_pruning"]) + saved,
     }
-    return _section("Cost", _facts(facts))
+    return section("Cost", facts(known))
 
 
 def reproduction(document: Document) -> Html:
@@ -219,38 +112,25 @@ def reproduction(document: Document) -> Html:
     git = noted["git"]
     commit = git.get("commit") or "not in a git repository"
     versions = ", ".join(f"{name} {version}" for name, version in noted["versions"].items())
-    facts: dict[str, Content] = {
+    known: dict[str, Content] = {
         "commit": f"{commit} (with uncommitted changes)" if git.get("dirty") else commit,
         "versions": versions,
         "seed": noted["seed"],
         "experiment": f"sha256 {noted['config_sha256']}",
     }
     best = noted["best_experiment"]
-    return _section(
+    return section(
         "How to reproduce it",
-        _facts(facts),
+        facts(known),
         tag(
             "p",
             "Save one of these files as experiment.yaml and run ",
             tag("code", "cpsc-orchestrate sweep experiment.yaml"),
             ".",
         ),
-        _details("The whole search", tag("pre", noted["experiment"])),
-        _details("The best configuration alone", tag("pre", best)) if best else None,
+        details("The whole search", tag("pre", noted["experiment"])),
+        details("The best configuration alone", tag("pre", best)) if best else None,
     )
-
-
-def _section(title: str, *content: Content) -> Html:
-    return tag("section", tag("h2", title), *content)
-
-
-def _facts(facts: Mapping[str, Content]) -> Html:
-    pairs = (join(tag("dt", name), tag("dd", "-" if fact is None else fact)) for name, fact in facts.items())
-    return tag("dl", *pairs)
-
-
-def _details(summary: str, content: Html) -> Html:
-    return tag("details", tag("summary", summary), content)
 
 
 def _objective(document: Document) -> str:
@@ -277,16 +157,6 @@ def _extent(parameter: Mapping[str, Any]) -> str:
     if parameter["values"] is not None:
         return ", ".join(parameter["values"])
     return f"{setting(parameter['low'])} to {setting(parameter['high'])}"
-
-
-def _style(rank: int | None) -> str:
-    if rank == 1:
-        return "best"
-    return "plain" if rank is not None and rank < _FAINT_FROM else "faint"
-
-
-def _number(value: Any) -> float:
-    return float("nan") if value is None else float(value)
 
 
 def _hours(hours: float) -> str:

@@ -211,3 +211,39 @@ def test_one_grid_needs_no_slider(sweep: MadeSweep) -> None:
     reader = Reader(render_page(report_document(sweep.folder), [frame]))
 
     assert reader.all("input") == []
+
+
+def test_several_objectives_have_their_front(tmp_path: Path) -> None:
+    goals = [
+        {"metric": "val_accuracy", "direction": "maximize", "of": "last"},
+        {"metric": "student_megaflops", "direction": "minimize", "of": "last"},
+    ]
+    sweep = MadeSweep(tmp_path, manifest={"objective": goals})
+    sweep.paths.experiment.write_text(parse_experiment(EXPERIMENT).text)
+    for number, (accuracy, cost) in enumerate([(0.9, 5.0), (0.8, 2.0), (0.7, 3.0)]):
+        path = sweep.paths.trial(sweep.trial(number, [accuracy])).result
+        reached = {"val_accuracy": accuracy, "student_megaflops": cost}
+        write_json(path, json.loads(path.read_text()) | {"objectives": reached})
+
+    reader = Reader(page(sweep))
+
+    assert "Pareto front" in reader.text
+    said = " ".join(reader.text)
+    assert "val_accuracy against student_megaflops of 3 trials; 2 of them, joined, are beaten by none" in said
+    assert len([each for each in reader.all("circle") if each["class"] == "front"]) == 4
+
+
+def test_the_search_of_several_objectives_is_an_optuna_study_of_several(tmp_path: Path) -> None:
+    from orchestrator.study_view import figures_page, study_of
+
+    goals = [{"metric": "val_accuracy", "direction": "maximize"}, {"metric": "cost", "direction": "minimize"}]
+    sweep = MadeSweep(tmp_path, manifest={"objective": goals})
+    path = sweep.paths.trial(sweep.trial(0, [0.5])).result
+    write_json(path, json.loads(path.read_text()) | {"objectives": {"val_accuracy": 0.5, "cost": 2.0}})
+    sweep.trial(1, [0.6])
+
+    study = study_of(sweep.folder)
+
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL"]
+    assert study.best_trials[0].values == [0.5, 2.0]
+    assert "Pareto" in (figures_page(study) or "")
