@@ -15,25 +15,26 @@ import optuna
 from optuna.exceptions import ExperimentalWarning
 
 from orchestrator.config import SweepConfig
+from orchestrator.study.tpe import RememberingTpe
 
 __all__ = ["new_sampler"]
 
 Sampler = optuna.samplers.BaseSampler
 
-_SPACE_CACHES = ("_search_space", "_intersection_search_space")
+_HANDED_ON = ("_search_space", "_intersection_search_space", "_rows")
 
 
 def new_sampler(config: SweepConfig, seed: int, before: Sampler | None = None) -> Sampler:
     """The sampler of an experiment, whose draws depend on `seed` alone.
 
-    `before` is the sampler that the same study was asked with before. It hands on which parameters all
-    trials share: the same for everybody, but slow to find out again among thousands of trials.
+    `before` is the sampler that the same study was asked with before. It hands on what it has read about the
+    trials: the same for everybody, but slow to read again where there are thousands.
     """
     options = {name: value for name, value in config.sampler.options if value is not None}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         sampler = _MAKERS[config.sampler.name](config, seed % 2**32, options)
-    for name in _SPACE_CACHES:
+    for name in _HANDED_ON:
         if before is not None and hasattr(sampler, name):
             setattr(sampler, name, getattr(before, name))
     return sampler
@@ -43,9 +44,7 @@ def _tpe(config: SweepConfig, seed: int, options: Mapping[str, Any]) -> Sampler:
     conditional = any(spec.when for spec in config.search.values())
     together = options.get("multivariate", len(config.objectives) == 1)
     group = options.get("group", conditional and together)
-    return optuna.samplers.TPESampler(
-        **{**options, "multivariate": together or group, "group": group}, seed=seed
-    )
+    return RememberingTpe(**{**options, "multivariate": together or group, "group": group}, seed=seed)
 
 
 def _gp(_config: SweepConfig, seed: int, options: Mapping[str, Any]) -> Sampler:
