@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -76,10 +76,12 @@ class WatchedNetwork(nn.Module):
             self._seen.append(Seen(given, (layer.running_mean, layer.running_var)))
 
 
-def distance_from_memory(seen: Sequence[Seen], rank: Rank = ALONE) -> Tensor:
-    """Sum of `losses.statistics_distance` over the layers, all alike, for the images of all ranks."""
+def distance_from_memory(
+    seen: Sequence[Seen], rank: Rank = ALONE, distance: Callable[..., Tensor] = remembered_distance
+) -> Tensor:
+    """Sum of a distance of statistics (see `losses`) over the layers, all alike, for all ranks' images."""
     pairs = zip(_merged([each.given for each in seen], rank), seen, strict=True)
-    return torch.stack([remembered_distance(*given, *each.remembered) for given, each in pairs]).sum()
+    return torch.stack([distance(*given, *each.remembered) for given, each in pairs]).sum()
 
 
 def with_the_same_tensors(network: nn.Module) -> nn.Module:

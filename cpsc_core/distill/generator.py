@@ -14,6 +14,8 @@ __all__ = ["ConditionalBatchNorm2d", "DoublingConv2d", "Generator"]
 
 SLOPE = 0.2
 """Of the leaky rectifiers, below zero."""
+LABEL_SCALE = 2.0
+"""What stands for the label next to the noise, of unit deviation. The more, the less the noise matters."""
 
 
 class ConditionalBatchNorm2d(nn.Module):
@@ -57,9 +59,10 @@ class Generator(nn.Module):
 
     A linear layer makes maps of a quarter of the image's size, which are doubled twice. The last layer is a
     conditional batch norm as well, so pixels are not bounded and a class can have a colour and a contrast.
+    With `label_input` the linear layer is given the label as well, so that classes differ in shape at once.
     """
 
-    def __init__(self, settings: GeneratorSettings, image: ImageSpec) -> None:
+    def __init__(self, settings: GeneratorSettings, image: ImageSpec, *, label_input: bool = False) -> None:
         super().__init__()
         if image.size % 4:
             raise SettingsError(
@@ -69,7 +72,8 @@ class Generator(nn.Module):
             )
         self.start_size = image.size // 4
         wide, narrow = 2 * settings.width, settings.width
-        self.linear = nn.Linear(settings.latent_dim, wide * self.start_size**2)
+        self.label_inputs = image.num_classes if label_input else 0
+        self.linear = nn.Linear(settings.latent_dim + self.label_inputs, wide * self.start_size**2)
         self.conv1 = DoublingConv2d(wide, wide)
         self.conv2 = DoublingConv2d(wide, narrow)
         self.conv3 = nn.Conv2d(narrow, image.channels, 3, padding=1)
@@ -80,6 +84,9 @@ class Generator(nn.Module):
 
     def forward(self, latents_BZ: Tensor, labels_B: Tensor) -> Tensor:
         """One image per latent vector, of the class its label says."""
+        if self.label_inputs:
+            one_hot_BC = F.one_hot(labels_B, self.label_inputs).to(latents_BZ.dtype)
+            latents_BZ = torch.cat((latents_BZ, LABEL_SCALE * one_hot_BC), 1)
         x_BCHW = self.linear(latents_BZ).unflatten(1, (-1, self.start_size, self.start_size))
         x_BCHW = self.norm0(x_BCHW.contiguous(memory_format=torch.channels_last), labels_B)
         x_BCHW = F.leaky_relu(self.norm1(self.conv1(x_BCHW), labels_B), SLOPE, inplace=True)

@@ -6,6 +6,7 @@ it and which descends is written in `objective`.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -18,9 +19,11 @@ __all__ = [
     "cross_entropy_on_logits",
     "cross_entropy_on_probabilities",
     "distillation_kl",
+    "jensen_shannon",
     "log_frobenius",
     "log_mse",
     "mse",
+    "relative_distance",
     "remembered_distance",
     "statistics_distance",
     "supervised_contrastive",
@@ -35,6 +38,20 @@ def distillation_kl(student_BC: Tensor, teacher_BC: Tensor) -> Tensor:
     log_student_BC = F.log_softmax(student_BC, dim=1)
     log_teacher_BC = F.log_softmax(teacher_BC, dim=1)
     return F.kl_div(log_student_BC, log_teacher_BC, reduction="batchmean", log_target=True)
+
+
+def jensen_shannon(student_BC: Tensor, teacher_BC: Tensor) -> Tensor:
+    """Jensen-Shannon divergence of the softmax of both logits (Lin 1991), averaged over the batch.
+
+    (KL(s || m) + KL(t || m)) / 2 with m = (s + t) / 2, in nats: symmetric, and log 2 at most. Where the
+    networks already tell an image fully apart it has no slope left, so climbing it stops there.
+    """
+    log_student_BC = F.log_softmax(student_BC, dim=1)
+    log_teacher_BC = F.log_softmax(teacher_BC, dim=1)
+    log_middle_BC = torch.logaddexp(log_student_BC, log_teacher_BC) - math.log(2)
+    from_student = F.kl_div(log_middle_BC, log_student_BC, reduction="batchmean", log_target=True)
+    from_teacher = F.kl_div(log_middle_BC, log_teacher_BC, reduction="batchmean", log_target=True)
+    return (from_student + from_teacher) / 2
 
 
 def mse(student_BC: Tensor, teacher_BC: Tensor) -> Tensor:
@@ -100,6 +117,17 @@ def remembered_distance(
 ) -> Tensor:
     """`statistics_distance` of a batch whose channel statistics are known."""
     return torch.dist(running_var_C, var_C) + torch.dist(running_mean_C, mean_C)
+
+
+def relative_distance(mean_C: Tensor, var_C: Tensor, running_mean_C: Tensor, running_var_C: Tensor) -> Tensor:
+    """`remembered_distance` in shares of what is remembered, so that every layer counts alike.
+
+    The distance of the variances is divided by their norm, that of the means by the norm of the deviations:
+    a layer whose inputs are all multiplied by a factor has the same distance as before.
+    """
+    of_variances = torch.dist(running_var_C, var_C) / running_var_C.norm()
+    of_means = torch.dist(running_mean_C, mean_C) / running_var_C.sqrt().norm()
+    return of_variances + of_means
 
 
 def channel_statistics(x_BCHW: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,9 @@
 """What each player of CPSC-DFKD descends: which terms, with which sign and weight.
 
 generator   -KL - ikd * distance + batch_norm * BN + contrastive * SupCon + pseudo_label * CE(teacher)
-student     +KL + ikd * distance + pseudo_label * CE(student) [+ contrastive * SupCon]
+student     +KL + ikd * distance [+ pseudo_label * CE(student)] [+ contrastive * SupCon]
+
+With a bounded adversary the generator has -ikd * JS in place of -KL - ikd * distance.
 """
 
 from __future__ import annotations
@@ -27,6 +29,10 @@ PSEUDO_LABEL: Mapping[str, Pair] = {
     "probabilities": losses.cross_entropy_on_probabilities,
     "logits": losses.cross_entropy_on_logits,
 }
+BATCH_NORM_DISTANCE: Mapping[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
+    "absolute": losses.remembered_distance,
+    "relative": losses.relative_distance,
+}
 
 
 class Objective:
@@ -34,6 +40,7 @@ class Objective:
 
     Each method returns the player's terms under the names they are logged by, unweighted, and their weighted
     sum as `generator_loss` or `student_loss`. Distances are positive for both; the generator climbs them.
+    `batch_norm_distance` is how far a batch norm layer is from what it remembers.
     """
 
     def __init__(self, settings: LossSettings, preset: Preset, adapter: nn.Module) -> None:
@@ -43,6 +50,7 @@ class Objective:
         self.generator_distance = GENERATOR_DISTANCE[settings.ikd_form]
         self.student_distance = STUDENT_DISTANCE[settings.ikd_form]
         self.pseudo_label = PSEUDO_LABEL[preset.pseudo_label_on]
+        self.batch_norm_distance = BATCH_NORM_DISTANCE[preset.batch_norm_distance]
 
     def generator(
         self, student: Output, teacher: Output, labels_B: Tensor, batch_norm: Tensor | None
@@ -52,11 +60,8 @@ class Objective:
         `batch_norm` is how far the teacher's batch norm layers are from what they remember, None if that has
         no weight.
         """
-        terms = {
-            "kl": losses.distillation_kl(student.logits_BC, teacher.logits_BC),
-            "ikd": self.generator_distance(student.logits_BC, teacher.logits_BC.detach()),
-            "pseudo_label": self.pseudo_label(teacher.logits_BC, labels_B),
-        }
+        terms = self._disagreement(student.logits_BC, teacher.logits_BC)
+        terms["pseudo_label"] = self.pseudo_label(teacher.logits_BC, labels_B)
         if batch_norm is not None:
             terms["batch_norm"] = batch_norm
         if self.settings.contrastive:
@@ -68,11 +73,21 @@ class Objective:
         terms = {
             "kl": losses.distillation_kl(student.logits_BC, teacher.logits_BC),
             "ikd": self.student_distance(student.logits_BC, teacher.logits_BC),
-            "pseudo_label": self.pseudo_label(student.logits_BC, labels_B),
         }
+        if self.preset.student_pseudo_label:
+            terms["pseudo_label"] = self.pseudo_label(student.logits_BC, labels_B)
         if self.settings.contrastive and self.preset.student_contrastive:
             terms["contrastive"] = self._contrast(student, teacher, labels_B)
         return _weighed("student", terms, self._weights(sign=1.0))
+
+    def _disagreement(self, student_BC: Tensor, teacher_BC: Tensor) -> dict[str, Tensor]:
+        """What the generator climbs."""
+        if self.preset.adversary == "bounded":
+            return {"ikd": losses.jensen_shannon(student_BC, teacher_BC)}
+        return {
+            "kl": losses.distillation_kl(student_BC, teacher_BC),
+            "ikd": self.generator_distance(student_BC, teacher_BC.detach()),
+        }
 
     def _contrast(self, student: Output, teacher: Output, labels_B: Tensor) -> Tensor:
         student_BD = self.adapter(F.normalize(student.features_BD))

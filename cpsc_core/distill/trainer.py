@@ -87,7 +87,7 @@ class Trainer:
         self.teacher = teacher.eval().requires_grad_(False)
         self.student = student.train()
         with seeded(settings.seed, "generator"):
-            self.generator = Generator(settings.generator, image)
+            self.generator = Generator(settings.generator, image, label_input=self.preset.label_input)
         for network in (self.teacher, self.student, self.generator):
             network.to(self.device)
             network.to(memory_format=torch.channels_last)
@@ -177,7 +177,8 @@ class Trainer:
             images_BCHW = self._images(latents_BZ, labels_B)
             teacher, seen = self.forward.watched_teacher(images_BCHW)
             student = self.forward.student(images_BCHW)
-        batch_norm = distance_from_memory(seen, self.rank) if seen else None
+        distance = self.objective.batch_norm_distance
+        batch_norm = distance_from_memory(seen, self.rank, distance) if seen else None
         return self.objective.generator(self._whole(student), self._whole(teacher), labels_B, batch_norm)
 
     def _student_terms(self, latents_BZ: Tensor, labels_B: Tensor) -> Mapping[str, Tensor]:

@@ -9,10 +9,15 @@ from cpsc_core.settings import GeneratorSettings
 
 
 def build(
-    *, size: int = 32, channels: int = 3, num_classes: int = 10, settings: GeneratorSettings | None = None
+    *,
+    size: int = 32,
+    channels: int = 3,
+    num_classes: int = 10,
+    settings: GeneratorSettings | None = None,
+    label_input: bool = False,
 ) -> Generator:
     image = ImageSpec(num_classes=num_classes, channels=channels, size=size, mean=(0.5,), std=(0.5,))
-    return Generator(settings or GeneratorSettings(), image)
+    return Generator(settings or GeneratorSettings(), image, label_input=label_input)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +52,19 @@ def test_images_start_with_zero_mean_and_unit_deviation_per_channel() -> None:
 
     torch.testing.assert_close(images_BCHW.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(images_BCHW.std((0, 2, 3)), torch.ones(3), atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("label_input", [False, True])
+def test_classes_differ_from_the_start_only_if_the_label_is_an_input(label_input: bool) -> None:
+    torch.manual_seed(0)
+    generator = build(settings=GeneratorSettings(latent_dim=8, width=4), label_input=label_input)
+    latents_BZ = torch.randn(1, 8).expand(4, 8)
+
+    first, same, other, another = generator(latents_BZ, torch.tensor([1, 1, 0, 9]))
+
+    torch.testing.assert_close(first, same)
+    for different in (other, another):
+        assert ((first - different).abs().max() > 0.1) == label_input
 
 
 def test_a_doubling_convolution_is_a_convolution_of_repeated_pixels() -> None:

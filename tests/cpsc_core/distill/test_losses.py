@@ -8,15 +8,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.distance import jensenshannon
 from torch import Tensor
 
 from cpsc_core.distill.losses import (
     cross_entropy_on_logits,
     cross_entropy_on_probabilities,
     distillation_kl,
+    jensen_shannon,
     log_frobenius,
     log_mse,
     mse,
+    relative_distance,
     statistics_distance,
     supervised_contrastive,
 )
@@ -28,7 +31,13 @@ LABELLED: Sequence[Callable[[Tensor, Tensor], Tensor]] = [
     cross_entropy_on_logits,
     cross_entropy_on_probabilities,
 ]
-PAIRED: Sequence[Callable[[Tensor, Tensor], Tensor]] = [distillation_kl, mse, log_mse, log_frobenius]
+PAIRED: Sequence[Callable[[Tensor, Tensor], Tensor]] = [
+    distillation_kl,
+    jensen_shannon,
+    mse,
+    log_mse,
+    log_frobenius,
+]
 
 
 def golden(name: str, *, requires_grad: bool = False) -> Tensor:
@@ -165,6 +174,36 @@ def test_the_statistics_distance_adds_the_norms_over_channels(seed: int) -> None
     assert statistics_distance(x_BCHW, mean_C, var_C).item() == pytest.approx(by_hand)
 
 
+@given(seed=st.integers(0, 10**6), scale=st.sampled_from([0.1, 1.0, 30.0]))
+@settings(max_examples=10, deadline=None)
+def test_the_jensen_shannon_divergence_is_scipys_and_symmetric(seed: int, scale: float) -> None:
+    student_BC, teacher_BC = draw(seed, 5, 4, scale=scale), draw(seed + 1, 5, 4, scale=scale)
+
+    root_B = jensenshannon(student_BC.softmax(1).numpy(), teacher_BC.softmax(1).numpy(), axis=1)
+
+    divergence = jensen_shannon(student_BC, teacher_BC).item()
+    assert divergence == pytest.approx((root_B**2).mean())
+    assert divergence == pytest.approx(jensen_shannon(teacher_BC, student_BC).item())
+
+
+@given(seed=st.integers(0, 10**6), factor=st.floats(0.01, 100))
+@settings(max_examples=10, deadline=None)
+def test_the_relative_distance_does_not_see_the_scale_of_a_layer(seed: int, factor: float) -> None:
+    mean_C, var_C = draw(seed, 3), draw(seed + 1, 3).abs()
+    running_mean_C, running_var_C = draw(seed + 2, 3), draw(seed + 3, 3).abs()
+    off_mean = math.hypot(*(mean_C - running_mean_C).tolist())
+    off_var = math.hypot(*(var_C - running_var_C).tolist())
+
+    distance = relative_distance(mean_C, var_C, running_mean_C, running_var_C)
+
+    by_hand = off_mean / math.sqrt(math.fsum(running_var_C)) + off_var / math.hypot(*running_var_C.tolist())
+    assert distance.item() == pytest.approx(by_hand)
+    scaled = relative_distance(
+        factor * mean_C, factor**2 * var_C, factor * running_mean_C, factor**2 * running_var_C
+    )
+    assert scaled.item() == pytest.approx(distance.item())
+
+
 # Values worked out once with the released code, cut after six digits
 
 TEACHER = torch.tensor([[2, 0, -1], [0, 1, 0], [1, 1, -2], [-1, 0, 3]]).double()
@@ -224,6 +263,16 @@ def test_kl_is_never_negative_and_zero_for_shifted_logits(seed: int) -> None:
 
     assert distillation_kl(student_BC, teacher_BC) > 0
     assert distillation_kl(teacher_BC + 3, teacher_BC).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_the_jensen_shannon_divergence_of_networks_that_fully_disagree_is_log_2_and_flat() -> None:
+    student_BC = (100 * torch.eye(4).double()).requires_grad_()
+
+    divergence = jensen_shannon(student_BC, 100 * torch.eye(4).double().roll(1, 0))
+    divergence.backward()
+
+    assert divergence.item() == pytest.approx(math.log(2))
+    assert student_BC.grad is not None and student_BC.grad.abs().max() < 1e-12
 
 
 @given(seed=st.integers(0, 10**6))

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cpsc_core.distill.losses import jensen_shannon, relative_distance, remembered_distance
 from cpsc_core.distill.objective import Objective
 from cpsc_core.distill.presets import PRESETS
 from cpsc_core.networks.output import Output
@@ -114,3 +115,26 @@ def test_the_fixed_preset_takes_the_softmax_once() -> None:
     terms = both.student(STUDENT, TEACHER, LABELS_B)
 
     assert terms["student_pseudo_label"].item() == pytest.approx(0.702681, abs=1e-6)
+
+
+def test_the_strong_generator_climbs_what_is_bounded_and_its_student_believes_the_teacher_alone() -> None:
+    settings = LossSettings(ikd=3.0, batch_norm=0.5, contrastive=0.0, pseudo_label=0.25)
+    both = Objective(settings, PRESETS["strong"], nn.Identity())
+
+    generator_terms = both.generator(STUDENT, TEACHER, LABELS_B, BATCH_NORM)
+    student_terms = both.student(STUDENT, TEACHER, LABELS_B)
+
+    divergence = jensen_shannon(STUDENT.logits_BC, TEACHER.logits_BC).item()
+    assert generator_terms["generator_ikd"].item() == pytest.approx(divergence)
+    assert generator_terms["generator_loss"].item() == pytest.approx(
+        -3.0 * divergence + 0.5 * 1.113710 + 0.25 * 0.376228, abs=2e-6
+    )
+    assert set(student_terms) == {"student_kl", "student_ikd", "student_loss"}
+    assert student_terms["student_loss"].item() == pytest.approx(0.468653 + 3.0 * 1.520833, abs=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("preset", "distance"), [("fixed", remembered_distance), ("strong", relative_distance)]
+)
+def test_the_preset_decides_how_statistics_are_compared(preset: str, distance: object) -> None:
+    assert Objective(LossSettings(), PRESETS[preset], nn.Identity()).batch_norm_distance is distance

@@ -13,13 +13,24 @@ from cpsc_core.errors import UnknownNameError
 def test_the_fixed_preset_keeps_the_moments_and_takes_the_softmax_once() -> None:
     faithful, fixed = PRESETS["faithful"], PRESETS["fixed"]
 
-    assert set(PRESETS) == {"faithful", "fixed"}
+    assert set(PRESETS) == {"faithful", "fixed", "strong"}
     assert faithful.generator_optimiser == "fresh" and fixed.generator_optimiser == "persistent"
     assert faithful.pseudo_label_on == "probabilities" and fixed.pseudo_label_on == "logits"
 
 
+def test_only_the_strong_preset_goes_beyond_the_paper() -> None:
+    for name, preset in PRESETS.items():
+        beyond = (
+            preset.label_input,
+            preset.adversary,
+            preset.batch_norm_distance,
+            preset.student_pseudo_label,
+        )
+        assert (beyond == (False, "unbounded", "absolute", True)) == (name != "strong")
+
+
 def test_a_miss_lists_the_table_and_the_nearest_name() -> None:
-    with pytest.raises(UnknownNameError, match="'fix'; there are faithful, fixed; nearest: fixed"):
+    with pytest.raises(UnknownNameError, match="'fix'; there are faithful, fixed, strong; nearest: fixed"):
         preset_named("fix")
 
 

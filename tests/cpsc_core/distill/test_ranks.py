@@ -34,6 +34,7 @@ SETTINGS = TrainSettings(
     student=StudentSettings(steps=2, lr=0.05),
 )
 LOG = dataclasses.replace(SETTINGS, loss=LossSettings(ikd_form="log_mse"))
+STRONG = dataclasses.replace(SETTINGS, preset="strong")
 
 
 class Draws:
@@ -117,7 +118,7 @@ def assert_close(one: Any, other: Any) -> None:
 # One rank with the whole batch
 
 
-@pytest.mark.parametrize("settings", [SETTINGS, LOG], ids=["mse", "log_mse"])
+@pytest.mark.parametrize("settings", [SETTINGS, LOG, STRONG], ids=["mse", "log_mse", "strong"])
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_every_term_and_its_gradient_are_those_of_one_rank(settings: TrainSettings, world_size: int) -> None:
     expected = terms_and_gradients(settings)(ALONE)
@@ -129,7 +130,7 @@ def test_every_term_and_its_gradient_are_those_of_one_rank(settings: TrainSettin
             assert_close(found[name], (value, gradient))
 
 
-@pytest.mark.parametrize("preset", ["tested", "faithful"])
+@pytest.mark.parametrize("preset", ["tested", "faithful", "strong"])
 def test_losses_and_weights_stay_those_of_one_rank(preset: str) -> None:
     settings = dataclasses.replace(LOG, preset=preset)
     expected = train(settings)(ALONE)

@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from cpsc_core import tables
-from cpsc_core.settings import TrainSettings, field_limits, field_paths
+from cpsc_core.limits import field_limits
+from cpsc_core.settings import TrainSettings, field_paths
 from orchestrator.config import Choices, Experiment, SweepConfig, load_experiment, parse_experiment
 from orchestrator.config.objectives import LOSSES, SCORES
 from orchestrator.config.search import NOT_SEARCHED, field_kind
@@ -43,7 +44,7 @@ def value_of(path: str) -> st.SearchStrategy[Any]:
         return st.sampled_from(
             {
                 "method": sorted(tables.METHODS),
-                "preset": ["faithful", "fixed"],
+                "preset": ["faithful", "fixed", "strong"],
                 "precision": ["fp32", "bf16"],
                 "loss.ikd_form": ["mse", "log_mse"],
             }[path]
