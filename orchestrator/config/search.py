@@ -39,7 +39,9 @@ FIELDS: Mapping[str, Any] = {**field_paths(TrainSettings), STUDENT_ARCH: str}
 
 NOT_SEARCHED: Mapping[str, str] = {
     "checkpoint_every": "cannot be searched: it changes no student",
+    "compile": "cannot be searched: it changes how fast a trial is, not what it learns",
     "epochs": "cannot be searched: trials of different length do not compare",
+    "recompute": "cannot be searched: it changes no student",
     "samples_every": "cannot be searched: it changes no student",
     "seed": "cannot be searched: a seed is good by luck; confirm runs the best trials with fresh ones",
 }

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from cpsc_core.settings import TeacherTraining, TrainSettings, field_limits, field_paths
+from cpsc_core.limits import field_limits
+from cpsc_core.settings import TeacherTraining, TrainSettings, field_paths
 from orchestrator.config import Experiment, SweepConfig
 from orchestrator.store.records import EndClass
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from cpsc_core.settings import field_limits
+from cpsc_core.limits import field_limits
 from orchestrator.config import Experiment
 from orchestrator.config.search import FIELDS, NOT_SEARCHED, field_kind
 
