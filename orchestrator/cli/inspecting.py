@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
 from orchestrator.cli.frame import (
     DEFAULT_STORAGE,
+    PROGRAM,
     Command,
     json_option,
     print_json,
@@ -19,7 +22,7 @@ from orchestrator.cli.frame import (
     sweep_argument,
 )
 from orchestrator.errors import UsageError
-from orchestrator.store.folder import find_sweep
+from orchestrator.store.folder import SweepFolder, find_sweep
 from orchestrator.store.paths import StoragePaths
 
 __all__ = ["INSPECTING"]
@@ -44,12 +47,17 @@ def _status(sweep: str, storage: Path, as_json: bool, watch: bool) -> None:
     folder = find_sweep(sweep, storage)
     if watch and as_json:
         raise UsageError("--json prints one document and --watch many; choose one of them")
-    if as_json:
-        print_json(status_document(folder))
-    elif watch:
+    if watch:
         watch_status(folder, sys.stdout)
-    else:
-        show(render_status(status_document(folder)))
+        return
+    document, mirror = status_document(folder), _mirror_document(folder)
+    if as_json:
+        print_json(document | {"mirror": mirror})
+        return
+    show(render_status(document))
+    if mirror["backlog"]:
+        command = shlex.join([PROGRAM, "sync", str(folder.paths.root)])
+        click.echo(f"MLflow at {mirror['uri']} lacks {mirror['backlog']} trial(s); `{command}` sends them")
 
 
 @click.command("best", cls=Command)
@@ -75,29 +83,44 @@ def _best(sweep: str, storage: Path, as_json: bool) -> None:
 
 @click.command("sync", cls=Command)
 @sweep_argument
+@click.option(
+    "--to",
+    "uri",
+    metavar="URI",
+    help="Mirror to this tracking URI. Default: the sweep's own, or MLflow here.",
+)
+@click.option(
+    "--register/--no-register",
+    default=True,
+    show_default=True,
+    help="Put the best student of a finished sweep into the model registry.",
+)
 @json_option
-def _sync(sweep: str, storage: Path, as_json: bool) -> None:
+def _sync(sweep: str, storage: Path, uri: str | None, register: bool, as_json: bool) -> None:
     """Mirror SWEEP to MLflow again, from its folders.
 
-    What is there already is left alone.
+    What is there already is left alone; a server that has nothing of it gets all of it.
 
     \b
-    Example:
+    Examples:
       cpsc-orchestrate sync digits
+      cpsc-orchestrate sync digits --to http://mlflow.example:5000
     """
-    from orchestrator.mirror import Mirror, default_uri
-    from orchestrator.report.best import tracking_uri
+    from orchestrator.mirror import Mirror, public_uri
 
     folder = find_sweep(sweep, storage)
-    mirror = Mirror(folder.manifest.get("tracking_uri") or default_uri(folder.paths.storage), folder.paths)
+    uri = uri or _own_uri(folder)
+    mirror = Mirror(uri, folder.paths)
     sent = asdict(mirror.sync())
+    registered = mirror.register_best() if register else None
     if as_json:
-        print_json({"sweep": folder.name, "tracking_uri": tracking_uri(folder), **sent})
-    else:
-        counts = ", ".join(f"{count} {what}" for what, count in sent.items() if count)
-        click.echo(
-            f"{folder.name} is mirrored to {tracking_uri(folder)}; sent: {counts or 'nothing was missing'}"
-        )
+        told = {"sweep": folder.name, "tracking_uri": public_uri(uri), **sent, "registered": registered}
+        print_json(told)
+        return
+    counts = ", ".join(f"{count} {what}" for what, count in sent.items() if count)
+    click.echo(f"{folder.name} is mirrored to {public_uri(uri)}; sent: {counts or 'nothing was missing'}")
+    if registered is not None:
+        click.echo(f"the best student is version {registered['version']} of model {registered['name']}")
 
 
 @click.command("ui", cls=Command)
@@ -126,6 +149,21 @@ def _ui(storage: Path, host: str, port: int) -> None:
     arguments, environment = ui_command(place, None, host, port)
     click.echo(f"MLflow listens at http://{host}:{port} until Ctrl-C")
     os.execvpe(arguments[0], arguments, environment)  # noqa: S606
+
+
+def _own_uri(folder: SweepFolder) -> str:
+    """Where the sweep itself is mirrored, with whatever a driver needs to know."""
+    from orchestrator.mirror import default_uri
+
+    return folder.manifest.get("tracking_uri") or default_uri(folder.paths.storage)
+
+
+def _mirror_document(folder: SweepFolder) -> dict[str, Any]:
+    """Where the sweep is mirrored, and how many trials lack something there; asks no server."""
+    from orchestrator.mirror import Mirror, public_uri
+
+    uri = _own_uri(folder)
+    return {"uri": public_uri(uri), "backlog": Mirror(uri, folder.paths).backlog()}
 
 
 INSPECTING = (_status, _best, _sync, _ui)

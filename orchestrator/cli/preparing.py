@@ -104,7 +104,23 @@ def _doctor(storage: Path, as_json: bool) -> None:
         end(code, failures(checks), shlex.join([PROGRAM, "doctor", "--storage", str(storage)]))
 
 
-PREPARING = (_validate, _plan, _doctor)
+@click.command("schema", cls=Command)
+def _schema() -> None:
+    """Print the JSON Schema of experiment files.
+
+    Editors check and complete an experiment by it; one that knows the YAML language server reads the line
+    `# yaml-language-server: $schema=FILE` at the top of the experiment.
+
+    \b
+    Example:
+      cpsc-orchestrate schema > schema.json
+    """
+    from orchestrator.config.json_schema import experiment_schema
+
+    print_json(experiment_schema())
+
+
+PREPARING = (_validate, _plan, _doctor, _schema)
 
 
 def _facts(config: SweepConfig) -> dict[str, Any]:

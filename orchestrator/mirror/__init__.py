@@ -19,6 +19,6 @@ from orchestrator.mirror.reconcile import Synced
 from orchestrator.mirror.server import ui_command
 from orchestrator.mirror.sync import Mirror
 from orchestrator.mirror.tracker import RunStatus
-from orchestrator.mirror.uri import check_uri, default_uri
+from orchestrator.mirror.uri import check_uri, default_uri, public_uri
 
-__all__ = ["Background", "Mirror", "RunStatus", "Synced", "check_uri", "default_uri", "ui_command"]
+__all__ = ["Background", "Mirror", "RunStatus", "Synced", "check_uri", "default_uri", "public_uri", "ui_command"]

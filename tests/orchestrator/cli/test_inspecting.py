@@ -13,7 +13,7 @@ from orchestrator.cli import main, watch
 from orchestrator.errors import TrackingError, UnreachableError
 from orchestrator.store.lease import Lease
 from orchestrator.store.records import TrialState
-from tests.support.folders import MadeSweep
+from tests.support.folders import URI, MadeSweep
 
 
 def run(*arguments: str) -> Result:
@@ -125,6 +125,9 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         def sync(self) -> mirror.Synced:
             return mirror.Synced(runs=2, points=30)
 
+        def register_best(self) -> dict[str, str]:
+            return {"name": "digits", "version": "1"}
+
     monkeypatch.setattr(mirror, "Mirror", Fake)
     return asked
 
@@ -138,7 +141,10 @@ def test_sync_mirrors_to_the_sweeps_own_server_and_counts_what_it_sent(
     document = run("sync", "digits", "--storage", str(sweep.storage), "--json")
 
     assert synced == [("https://mlflow.example.org?key=secret", sweep.paths)] * 2
-    assert told.stdout == "digits is mirrored to https://mlflow.example.org; sent: 2 runs, 30 points\n"
+    assert told.stdout == (
+        "digits is mirrored to https://mlflow.example.org; sent: 2 runs, 30 points\n"
+        "the best student is version 1 of model digits\n"
+    )
     assert json.loads(document.stdout) == {
         "sweep": "digits",
         "tracking_uri": "https://mlflow.example.org",
@@ -147,7 +153,25 @@ def test_sync_mirrors_to_the_sweeps_own_server_and_counts_what_it_sent(
         "images": 0,
         "files": 0,
         "statuses": 0,
+        "registered": {"name": "digits", "version": "1"},
     }
+
+
+def test_sync_mirrors_to_another_server_too(sweep: MadeSweep, synced: list[Any]) -> None:
+    at = ["--storage", str(sweep.storage), "--to", "https://other.example?key=secret", "--no-register"]
+
+    told = run("sync", "digits", *at)
+
+    assert synced == [("https://other.example?key=secret", sweep.paths)]
+    assert told.stdout == "digits is mirrored to https://other.example; sent: 2 runs, 30 points\n"
+
+
+def test_status_tells_what_mlflow_lacks(sweep: MadeSweep) -> None:
+    told = run("status", "digits", "--storage", str(sweep.storage))
+    document = json.loads(run("status", "digits", "--storage", str(sweep.storage), "--json").stdout)
+
+    assert f"lacks 3 trial(s); `cpsc-orchestrate sync {sweep.paths.root}` sends them" in told.stdout
+    assert document["mirror"] == {"uri": URI, "backlog": 3}
 
 
 def test_ui_becomes_the_server(sweep: MadeSweep, monkeypatch: pytest.MonkeyPatch) -> None:
