@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.profiler import record_function
 from torch.nn.utils import get_total_norm
-from torch.optim import SGD, Adam, Optimizer
 
 from cpsc_core.distill.adapter import build_adapter
 from cpsc_core.distill.batch_norm import distance_from_memory, forgetting_batch_norm, share_batch_norm
@@ -24,6 +23,7 @@ from cpsc_core.distill.forward import Forward
 from cpsc_core.distill.generator import Generator
 from cpsc_core.distill.means import RunningMeans
 from cpsc_core.distill.objective import Objective
+from cpsc_core.distill.optimisers import build_optimisers
 from cpsc_core.distill.precision import Precision, exact
 from cpsc_core.distill.presets import preset_named
 from cpsc_core.distill.schedule import SCHEDULES
@@ -37,7 +37,6 @@ __all__ = ["EpochReport", "Trainer"]
 
 Evaluate = Callable[[nn.Module], Mapping[str, float]]
 
-ADAM_BETAS = (0.5, 0.999)
 PLAYERS = ("generator", "student")
 NUM_SAMPLES = 256
 """Images of the fixed set on which label fidelity is measured."""
@@ -117,7 +116,9 @@ class Trainer:
         self._samples = own_draws.ordered_by_class(NUM_SAMPLES)
         self._schedule = SCHEDULES[self.preset.student_schedule]
         self._means = {player: RunningMeans() for player in PLAYERS}
-        self._optimisers = self._build_optimisers()
+        self._optimisers = build_optimisers(
+            settings, generator=self.generator, student=self.student, adapter=self.adapter
+        )
 
     def fit(self, evaluate: Evaluate) -> Iterator[EpochReport]:
         """Train from where the run stands to its end, yielding once per finished epoch.
@@ -274,22 +275,6 @@ class Trainer:
             self.student.train()
             for parameter in learned:
                 parameter.requires_grad_(True)
-
-    def _build_optimisers(self) -> dict[str, Optimizer]:
-        generator, student = self.settings.generator, self.settings.student
-        adam = Adam(self.generator.parameters(), lr=generator.lr, betas=ADAM_BETAS, fused=True)
-        sgd = SGD(
-            [*self.student.parameters(), *(each for each in self.adapter.parameters() if each.requires_grad)],
-            lr=student.lr,
-            momentum=student.momentum,
-            weight_decay=student.weight_decay,
-            fused=True,
-        )
-        if self.settings.precision == "fp16":
-            # A first step that overflows is left out, but the fused kernel would have made buffers unfilled.
-            for weight in sgd.param_groups[0]["params"]:
-                sgd.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
-        return {"generator": adam, "student": sgd}
 
     def _parts(self) -> dict[str, Any]:
         return {
