@@ -57,7 +57,11 @@ class Measurement:
 def measure(
     train: TrainSettings, *, teacher: str, student: str, image: ImageSpec, seconds: float
 ) -> Measurement:
-    """Time iterations at growing batch sizes, up to the asked one or until the next takes over `seconds`."""
+    """Time iterations at growing batch sizes, up to the asked one or until the next takes over `seconds`.
+
+    Nothing is compiled, which would take longer than all of it: with `compile` a trial is faster than this.
+    """
+    train = replace(train, compile=False)
     batch = min(_SMALLEST_BATCH, train.batch_size)
     while True:
         networks = {"teacher": _build(teacher, image), "student": _build(student, image)}
