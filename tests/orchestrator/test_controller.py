@@ -1,6 +1,7 @@
 import math
 import random
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cpsc_core.settings import TrainSettings
 from orchestrator.config import SweepConfig
 from orchestrator.controller import Controller
+from orchestrator.ranking import front
+from orchestrator.report.leaderboard import infeasible
 from orchestrator.store.folder import SweepFolder, TrialFolder
 from orchestrator.store.paths import SweepPaths
 from orchestrator.store.records import EndClass, Stage, TrialState
-from tests.support.simulator import KilledError, Simulator, experiment, run
+from tests.support.simulator import SPACE, KilledError, Simulator, experiment, run
 
 CLOCK = {"timing", "generation", "attempt"}
 
@@ -281,3 +285,99 @@ def test_confirm_runs_the_best_configuration_with_fresh_seeds_and_only_there_the
     assert all(trial.record.params == best.record.params for trial in confirmed)
     assert all(trial.record.settings["splits"] == ["val", "test"] for trial in confirmed)
     assert all(trial.record.settings["splits"] == ["val"] for trial in trials(tmp_path / "toy"))
+
+
+TWO = "objective=[{metric: val_accuracy}, {metric: latency, direction: minimize}]"
+
+
+def steps_cost(train: TrainSettings) -> dict[str, float]:
+    steps = float(train.generator.steps)
+    return {"latency": 0.001 * steps, "student_parameters": 100.0, "peak_memory_gb": steps}
+
+
+def test_several_objectives_are_pruned_on_one_and_come_to_a_front(tmp_path: Path) -> None:
+    config = experiment(TWO, "prune_on=val_accuracy", "budget.trials=16")
+    controller = run(config, tmp_path / "toy", Simulator(costs=steps_cost))
+
+    searched = trials(tmp_path / "toy")
+    assert {trial.state for trial in searched} == {TrialState.COMPLETE, TrialState.PRUNED}
+    for trial in searched:
+        assert trial.result is not None
+        seen = controller.study.study.trials[trial.record.number or 0]
+        if trial.state is TrialState.COMPLETE:
+            assert seen.values == list(trial.result.objectives.values())
+            assert trial.result.timing["latency"] == trial.result.objectives["latency"]
+            assert trial.result.metrics["student_parameters"] == 100.0
+            assert trial.result.metrics.keys().isdisjoint({"latency", "peak_memory_gb"})
+        else:
+            assert (seen.state.name, seen.values) == ("PRUNED", None)
+    best = front(searched, config.objectives)
+    confirmed = {str(trial.record.params) for trial in trials(tmp_path / "toy", Stage.CONFIRM)}
+    assert confirmed == {str(best[0].record.params)}
+
+
+@pytest.mark.parametrize("kill", [7, 23, 41])
+def test_several_objectives_survive_a_kill_to_the_same_table(tmp_path: Path, kill: int) -> None:
+    config = experiment(TWO, "prune_on=val_accuracy", "constraints=[peak_memory_gb <= 5]")
+    reference = run(config, tmp_path / "whole", Simulator(costs=steps_cost))
+
+    with suppress(KilledError):
+        run(config, tmp_path / "toy", Simulator(costs=steps_cost, kill_after=kill))
+    controller = run(config, tmp_path / "toy", Simulator(costs=steps_cost))
+
+    assert table(tmp_path / "toy") == table(tmp_path / "whole")
+    assert [
+        (each.state, each.params, each.values, each.constraints) for each in controller.study.study.trials
+    ] == [(each.state, each.params, each.values, each.constraints) for each in reference.study.study.trials]
+
+
+def test_a_trial_that_breaks_a_constraint_is_complete_and_never_the_best(tmp_path: Path) -> None:
+    config = experiment("constraints=[peak_memory_gb <= 4]", "pruner.name=none", "sampler.name=random")
+    controller = run(config, tmp_path / "toy", Simulator(costs=steps_cost))
+
+    searched = trials(tmp_path / "toy")
+    broken = [trial for trial in searched if trial.record.params["generator.steps"] > 4]
+    assert broken
+    assert all(trial.state is TrialState.COMPLETE for trial in searched)
+    assert {trial.name for trial in broken} == {each.name for each in infeasible(searched)}
+    kept = [trial.result.objective for trial in searched if trial not in broken and trial.result]
+    assert controller.state.best == max(each for each in kept if each is not None)
+    again = run(config, tmp_path / "toy", Simulator(costs=steps_cost))
+    assert again.state.best == controller.state.best
+    assert {
+        trial.record.params["generator.steps"] <= 4 for trial in trials(tmp_path / "toy", Stage.CONFIRM)
+    } == {True}
+
+
+def test_an_objective_that_was_not_measured_is_a_failure(tmp_path: Path) -> None:
+    run(experiment(TWO, "pruner.name=none", "budget.trials=1"), tmp_path / "toy", Simulator())
+
+    (trial,) = trials(tmp_path / "toy")
+    assert trial.result is not None
+    assert (trial.state, trial.result.detail) == ("failed", "latency is not finite after the last epoch")
+
+
+def test_enqueued_parameters_run_first_and_a_duplicate_among_them_returns_at_once(tmp_path: Path) -> None:
+    queue = "enqueue=[{loss.ikd: 2, generator.steps: 3}, {loss.ikd: 2, generator.steps: 3}, {loss.ikd: 4}]"
+    run(experiment(queue, "budget.trials=4"), tmp_path / "toy", Simulator())
+
+    folder = SweepFolder(SweepPaths(tmp_path / "toy"))
+    first, third, _ = trials(tmp_path / "toy")
+    assert first.record.params == {"loss.ikd": 2.0, "generator.steps": 3}
+    assert (third.record.number, third.record.params["loss.ikd"]) == (2, 4.0)
+    assert [(each.number, each.name) for each in folder.duplicates()] == [(1, first.name)]
+
+
+def test_a_search_goes_on_in_a_wider_space_with_what_it_knows(tmp_path: Path) -> None:
+    narrow = experiment("budget.trials=6", "confirm.top=0")
+    run(narrow, tmp_path / "toy", Simulator())
+    space = f"{SPACE[:-1]}, student.steps: {{low: 1, high: 8}}}}".replace("low: 0.1", "low: 0.05")
+
+    controller = run(
+        experiment("budget.trials=10", "confirm.top=0", space=space), tmp_path / "toy", Simulator()
+    )
+
+    searched = trials(tmp_path / "toy")
+    assert len(searched) == 10
+    assert [each.params["student.steps"] for each in controller.study.study.trials[:6]] == [5] * 6
+    assert all("student.steps" in trial.record.params for trial in searched[6:])

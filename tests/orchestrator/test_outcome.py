@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.config import Objective
-from orchestrator.outcome import objective_value, summarise
+from orchestrator.config.objectives import bound_of
+from orchestrator.outcome import judge, objective_value, summarise
 
 LINES = [
     {"epoch": epoch, "val_accuracy": value, "seconds": 1.0} for epoch, value in enumerate([0.5, 0.9, 0.8], 1)
@@ -64,3 +65,35 @@ def test_a_summary_has_the_last_epoch_without_clocks() -> None:
         "student_parameters": 7,
         "teacher_accuracy": 0.99,
     }
+
+
+BOUNDS = {text: bound_of(text) for text in ("peak_memory_gb <= 4", "val_accuracy >= 0.4", "latency <= 0")}
+
+
+def test_a_verdict_has_every_objective_and_how_far_each_constraint_is_broken() -> None:
+    verdict = judge(LINES, COSTS, [Objective(of="best"), LATENCY], BOUNDS)
+
+    assert verdict.objectives == {"val_accuracy": 0.9, "latency": 0.25}
+    assert verdict.excess == {
+        "peak_memory_gb <= 4": pytest.approx(-0.5),
+        "val_accuracy >= 0.4": pytest.approx(-1.0),
+        "latency <= 0": 0.25,
+    }
+    assert (verdict.unmeasured, verdict.score) == (None, None)
+    assert judge(LINES, COSTS, [Objective(), LATENCY], {}).score == 0.8
+
+
+@pytest.mark.parametrize(("value", "excess"), [(4.0, 0.0), (4.4, 0.1), (2.0, -0.5)])
+def test_a_limit_itself_is_kept(value: float, excess: float) -> None:
+    assert bound_of("peak_memory_gb <= 4").excess(value) == pytest.approx(excess)
+    assert bound_of("peak_memory_gb >= -4").excess(-value) == pytest.approx(excess)
+
+
+def test_what_was_not_measured_is_no_objective_and_keeps_no_constraint() -> None:
+    lines = [*LINES, {"epoch": 4, "val_accuracy": math.nan}]
+
+    verdict = judge(lines, {}, [LATENCY, Objective()], BOUNDS)
+
+    assert verdict.unmeasured == "latency"
+    assert verdict.score is None
+    assert set(verdict.excess.values()) == {1.0}

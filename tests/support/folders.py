@@ -56,6 +56,8 @@ class MadeSweep:
         detail: str | None = None,
         ended: EndClass | None = None,
         started: bool = True,
+        objectives: Mapping[str, float] | None = None,
+        excess: Mapping[str, float] | None = None,
     ) -> str:
         """Write a trial with a val_accuracy per epoch; without a state it is unfinished. Returns its hash."""
         name = f"{number:012x}" if number is not None else f"c{len(list(self.paths.trials.iterdir())):011x}"
@@ -89,6 +91,8 @@ class MadeSweep:
                 timing={"seconds": 1.0, "ended": 2.0},
                 cause=cause,
                 detail=detail,
+                objectives=dict(objectives or {}),
+                excess=dict(excess or {}),
                 attempt=1,
                 generation=1,
             )

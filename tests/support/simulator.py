@@ -11,7 +11,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cpsc_core.attempt import AttemptPaths, append_line, make_durable, make_folder, read_lines
+from cpsc_core.attempt import (
+    AttemptPaths,
+    append_line,
+    make_durable,
+    make_folder,
+    read_lines,
+    write_json,
+)
 from cpsc_core.settings import DataSettings, TeacherSettings, TrainSettings, TrialSettings
 from orchestrator.config import SweepConfig, parse_experiment
 from orchestrator.controller import Controller
@@ -70,6 +77,7 @@ class Simulator:
 
     slots: int = 1
     curve: Callable[[TrainSettings, int], float] = learning_curve
+    costs: Callable[[TrainSettings], Mapping[str, float]] = lambda train: {}
     chance: random.Random = field(default_factory=lambda: random.Random(0))
     faults: Mapping[str, list[tuple[int, EndClass]]] = field(default_factory=dict)
     kill_after: int | None = None
@@ -127,6 +135,7 @@ class Simulator:
         }
         if final:
             line["final"] = True
+            write_json(attempt.costs, dict(self.costs(settings.train)))
         append_line(attempt.metrics, line)
         self.epochs_run.append((assignment.name, assignment.attempt, epoch))
         self._tick()

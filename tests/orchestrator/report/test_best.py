@@ -46,6 +46,30 @@ def test_a_run_is_only_named_if_it_is_the_sweeps_own(
     assert best_document(sweep.folder)["mlflow_run_id"] == expected
 
 
+def test_with_several_objectives_the_front_is_told_best_of_the_first_objective_first(tmp_path: Path) -> None:
+    both = [{"metric": "val_accuracy"}, {"metric": "latency", "direction": "minimize"}]
+    sweep = MadeSweep(tmp_path, manifest={"objective": both})
+    names = [
+        sweep.trial(number, [accuracy], objectives={"val_accuracy": accuracy, "latency": seconds})
+        for number, (accuracy, seconds) in enumerate([(0.7, 0.2), (0.9, 0.3), (0.6, 0.3), (0.5, 0.1)])
+    ]
+
+    document = best_document(sweep.folder)
+
+    assert document["trial"] == names[1]
+    assert document["objectives"] == {"val_accuracy": 0.9, "latency": 0.3}
+    assert [each["number"] for each in document["front"]] == [1, 0, 3]
+    assert document.keys() - {"front"} == document["front"][0].keys()
+
+
+def test_a_sweep_whose_complete_trials_break_a_constraint_says_so(tmp_path: Path) -> None:
+    sweep = MadeSweep(tmp_path)
+    sweep.trial(0, [0.9], excess={"latency <= 1": 0.5})
+
+    with pytest.raises(UsageError, match=r"none of the 1 complete trial\(s\) of sweep digits keeps every"):
+        best_document(sweep.folder)
+
+
 def test_a_sweep_without_a_complete_trial_has_no_best(tmp_path: Path) -> None:
     sweep = MadeSweep(tmp_path)
     sweep.trial(0, [0.6], state=TrialState.PRUNED)
