@@ -10,8 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,9 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from cpsc_core.attempt import replacing
+from orchestrator.check import Check, Verdict
+from orchestrator.reach import examine_cluster, examine_mlflow, tracking_uris
+from orchestrator.reconcile import examine_views
 from orchestrator.report.wording import size
 
 if TYPE_CHECKING:
@@ -31,9 +33,11 @@ _DISTRIBUTION = "cpsc-orchestrate"
 _TORCH_PROBE = """
 import json, torch
 devices = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-print(json.dumps({"version": torch.__version__, "devices": devices, "threads": torch.get_num_threads()}))
+found = {"version": torch.__version__, "cuda": torch.version.cuda, "devices": devices}
+print(json.dumps(found | {"threads": torch.get_num_threads()}))
 """
 _TORCH_SECONDS = 180
+_DRIVER = Path("/proc/driver/nvidia/version")
 _LITTLE_DISK = 5 * 1024**3
 _NO_DISK = 200 * 1024**2
 _SHARED_MEMORY = 256 * 1024**2
@@ -44,32 +48,12 @@ _SOCKET_SUFFIX = (
 )
 
 
-class Verdict(StrEnum):
-    """What a check came to."""
+def examine(storage: Path, *, address: str | None = None, fix: bool = False) -> list[Check]:
+    """Look at everything a sweep below `storage` needs; takes seconds and leaves nothing behind.
 
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One thing that was looked at."""
-
-    name: str
-    """What was looked at."""
-    verdict: Verdict
-    """fail: no sweep can run; warn: one can, with a drawback."""
-    finding: str
-    """What is true."""
-    advice: str | None = None
-    """What to do next; null if nothing."""
-    code: int = 2
-    """Exit code of the command if this check fails: 3 for storage that cannot be reached."""
-
-
-def examine(storage: Path) -> list[Check]:
-    """Look at everything a sweep below `storage` needs; takes seconds and leaves nothing behind."""
+    With an address the cluster there is joined and left again; with `fix` the views of sweeps that nobody
+    runs are written again where they disagree with the folders.
+    """
     return [
         *_installation(),
         _torch(),
@@ -77,6 +61,9 @@ def examine(storage: Path) -> list[Check]:
         _shared_memory(),
         _socket_paths(Path(tempfile.gettempdir())),
         *_storage(storage),
+        *examine_cluster(address),
+        *examine_mlflow(tracking_uris(storage)),
+        *examine_views(storage, fix=fix),
     ]
 
 
@@ -158,11 +145,27 @@ def _torch() -> Check:
     except subprocess.CalledProcessError as error:
         finding = (error.stderr.strip().splitlines() or [f"exit code {error.returncode}"])[-1]
     else:
-        found = json.loads(answer.stdout.splitlines()[-1])
-        devices = ", ".join(found["devices"]) or "no CUDA device, training runs on the CPU"
-        return Check(name="torch works", verdict=Verdict.OK, finding=f"{devices}; {found['threads']} threads")
+        return _devices(json.loads(answer.stdout.splitlines()[-1]), has_driver=_DRIVER.exists())
     advice = "reinstall torch as https://pytorch.org/get-started says"
     return Check(name="torch works", verdict=Verdict.FAIL, finding=finding, advice=advice)
+
+
+def _devices(found: dict[str, Any], *, has_driver: bool) -> Check:
+    """What torch computes on; a GPU that it does not see is worth a word."""
+    name, threads = "torch works", f"{found['threads']} threads"
+    if found["devices"]:
+        devices = ", ".join(found["devices"])
+        return Check(name=name, verdict=Verdict.OK, finding=f"{devices}; CUDA {found['cuda']}; {threads}")
+    if not has_driver:
+        finding = f"no CUDA device, training runs on the CPU; {threads}"
+        return Check(name=name, verdict=Verdict.OK, finding=finding)
+    built = f"torch is built for CUDA {found['cuda']}" if found["cuda"] else "torch is built for the CPU"
+    return Check(
+        name=name,
+        verdict=Verdict.WARN,
+        finding=f"this machine has an NVIDIA driver, but torch sees no GPU: {built}; {threads}",
+        advice="install the build of torch that fits the driver, see https://pytorch.org/get-started",
+    )
 
 
 def _processors() -> Check:

@@ -83,19 +83,21 @@ def _plan(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 
 @click.command("doctor", cls=Command)
 @storage_option(default=DEFAULT_STORAGE)
+@click.option("--address", metavar="ADDRESS", help="Check this Ray cluster too, such as 10.0.0.1:6379.")
+@click.option("--fix", is_flag=True, help="Write reports, tables and MLflow again where they are behind.")
 @json_option
-def _doctor(storage: Path, as_json: bool) -> None:
-    """Check whether this machine can run sweeps.
+def _doctor(storage: Path, address: str | None, fix: bool, as_json: bool) -> None:
+    """Check whether this machine can run sweeps, and whether what shows them is up to date.
 
-    Says what to do where it cannot.
+    Says what to do where it is not so.
 
     \b
     Example:
-      cpsc-orchestrate doctor --storage /scratch/cpsc-runs
+      cpsc-orchestrate doctor --storage /scratch/cpsc-runs --address 10.0.0.1:6379
     """
     from orchestrator.doctor import doctor_document, examine, exit_code, failures, render_doctor
 
-    checks = examine(storage)
+    checks = examine(storage, address=address, fix=fix)
     if as_json:
         print_json(doctor_document(checks))
     else:

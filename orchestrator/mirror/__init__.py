@@ -21,4 +21,13 @@ from orchestrator.mirror.sync import Mirror
 from orchestrator.mirror.tracker import RunStatus
 from orchestrator.mirror.uri import check_uri, default_uri, public_uri
 
-__all__ = ["Background", "Mirror", "RunStatus", "Synced", "check_uri", "default_uri", "public_uri", "ui_command"]
+__all__ = [
+    "Background",
+    "Mirror",
+    "RunStatus",
+    "Synced",
+    "check_uri",
+    "default_uri",
+    "public_uri",
+    "ui_command",
+]

@@ -1,0 +1,114 @@
+"""Whether what lies beyond this machine answers: a Ray cluster with its token, and MLflow."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from importlib import metadata
+from pathlib import Path
+
+from orchestrator.check import Check, Verdict
+from orchestrator.errors import OrchestratorError
+from orchestrator.mirror.uri import database_path, default_uri, is_server, public_uri
+from orchestrator.store.folder import SweepFolder
+from orchestrator.store.paths import StoragePaths
+
+__all__ = ["examine_cluster", "examine_mlflow", "tracking_uris"]
+
+_SECONDS = 5.0
+_READABLE_BY_OTHERS = 0o077
+
+
+def examine_cluster(address: str | None, environment: Mapping[str, str] = os.environ) -> list[Check]:
+    """Join a cluster and leave it again; nothing is looked at without an address."""
+    if address is None:
+        return []
+    from orchestrator.cluster import open_cluster
+    from orchestrator.scratch import new_scratch
+
+    token = _token(environment)
+    try:
+        with open_cluster(address, new_scratch()) as cluster:
+            cpus, gpus = (sum(getattr(node, kind) for node in cluster.nodes) for kind in ("cpus", "gpus"))
+            finding = f"{len(cluster.nodes)} node(s) with {cpus:g} CPUs and {gpus:g} GPUs at {address}"
+    except OrchestratorError as error:
+        found, _, advice = str(error).rpartition("; ")
+        return [token, Check(name="cluster", verdict=Verdict.FAIL, finding=found, advice=advice, code=3)]
+    return [token, Check(name="cluster", verdict=Verdict.OK, finding=finding)]
+
+
+def _token(environment: Mapping[str, str]) -> Check:
+    """Where this process has the cluster's token from; who has it can run code there."""
+    name = "cluster token"
+    if environment.get("RAY_AUTH_TOKEN"):
+        return Check(name=name, verdict=Verdict.OK, finding="in RAY_AUTH_TOKEN")
+    path = Path(environment.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        advice = "copy the head's ~/.ray/auth_token to a private file and name it in RAY_AUTH_TOKEN_PATH"
+        return Check(name=name, verdict=Verdict.WARN, finding=f"there is no file {path}", advice=advice)
+    if mode & _READABLE_BY_OTHERS:
+        finding = f"others may read {path}, and with it run code on the cluster"
+        return Check(name=name, verdict=Verdict.WARN, finding=finding, advice=f"chmod 600 {path}")
+    return Check(name=name, verdict=Verdict.OK, finding=f"in {path}")
+
+
+def tracking_uris(storage: Path) -> list[str]:
+    """Where the sweeps of a storage folder are mirrored, the default database first, each once."""
+    folders = (
+        SweepFolder(StoragePaths(storage).sweep(path.parent.name)) for path in storage.glob("*/manifest.json")
+    )
+    named = {uri for folder in folders if (uri := folder.manifest.get("tracking_uri"))}
+    return [default_uri(StoragePaths(storage)), *sorted(named)]
+
+
+def examine_mlflow(uris: Iterable[str]) -> list[Check]:
+    """Whether MLflow answers at each URI; a sweep runs without it, so nothing here fails."""
+    return [_server(uri) if is_server(uri) else _database(uri) for uri in uris]
+
+
+def _server(uri: str) -> Check:
+    name, where = "MLflow", public_uri(uri)
+    ours = metadata.version("mlflow")
+    address = f"{where.rstrip('/')}/version"
+    try:
+        with urllib.request.urlopen(address, timeout=_SECONDS) as answer:  # noqa: S310 - is_server said http(s)
+            theirs = answer.read(100).decode().strip()
+    except urllib.error.HTTPError as error:
+        advice = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+        if error.code not in (401, 403):
+            advice = "check the address; sweeps run without it, and `cpsc-orchestrate sync` catches up"
+        return Check(name=name, verdict=Verdict.WARN, finding=f"{where} answers {error.code}", advice=advice)
+    except (OSError, ValueError) as error:
+        advice = (
+            "start it or check the address; sweeps run without it, and `cpsc-orchestrate sync` catches up"
+        )
+        reason = getattr(error, "reason", error)
+        return Check(name=name, verdict=Verdict.WARN, finding=f"{where}: {reason}", advice=advice)
+    if theirs.split(".")[:2] != ours.split(".")[:2]:
+        advice = f"upgrade the server to mlflow {ours}, or install mlflow {theirs} here"
+        finding = f"{where} has version {theirs}, here is {ours}"
+        return Check(name=name, verdict=Verdict.WARN, finding=finding, advice=advice)
+    return Check(name=name, verdict=Verdict.OK, finding=f"{where}, version {theirs}")
+
+
+def _database(uri: str) -> Check:
+    """A SQLite database is looked into; another one is MLflow's to reach."""
+    name, path = "MLflow", database_path(uri)
+    if path is None:
+        finding = f"{public_uri(uri)} is reached when a sweep mirrors to it"
+        return Check(name=name, verdict=Verdict.OK, finding=finding)
+    if not path.exists():
+        return Check(name=name, verdict=Verdict.OK, finding=f"{path} will be made by the first sweep")
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=_SECONDS)) as database:
+            (count,) = database.execute("select count(*) from experiments").fetchone()
+    except sqlite3.Error as error:
+        advice = f"move it away and fill a new one with `cpsc-orchestrate sync SWEEP --storage {path.parent}`"
+        return Check(name=name, verdict=Verdict.WARN, finding=f"{path}: {error}", advice=advice)
+    return Check(name=name, verdict=Verdict.OK, finding=f"{path} with {count} experiments")
