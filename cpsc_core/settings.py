@@ -63,6 +63,9 @@ class GeneratorSettings:
     """Learning rate of Adam."""
     norm_epsilon: Positive = 1e-3
     """Added to the variance in the conditional batch norm."""
+    ema: Annotated[float, Ge(0.0), Lt(1.0)] = 0.0
+    """Samples are drawn from an exponential moving average of the weights, which keeps this share of itself
+    at each step; 0: from the weights as they are. The student learns from the latter either way."""
 
     def __post_init__(self) -> None:
         check_limits(self)
@@ -94,7 +97,7 @@ class TrainSettings:
     method: str = "cpsc"
     """Name in the table of methods."""
     preset: str = "fixed"
-    """Name in the table of presets: which quirks of the released code are kept."""
+    """Name in the table of presets: which quirks of the released code are kept, or what goes beyond it."""
     epochs: Count = 600
     """Epochs; after each the student is evaluated."""
     iterations_per_epoch: Count = 50

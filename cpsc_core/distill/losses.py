@@ -126,8 +126,8 @@ def relative_distance(mean_C: Tensor, var_C: Tensor, running_mean_C: Tensor, run
     The distance of the variances is divided by their norm, that of the means by the norm of the deviations:
     a layer whose inputs are all multiplied by a factor has the same distance as before.
     """
-    of_variances = torch.dist(running_var_C, var_C) / vector_norm(running_var_C)
-    of_means = torch.dist(running_mean_C, mean_C) / vector_norm(running_var_C.sqrt())
+    of_variances: Tensor = torch.dist(running_var_C, var_C) / vector_norm(running_var_C)
+    of_means: Tensor = torch.dist(running_mean_C, mean_C) / vector_norm(running_var_C.sqrt())
     return of_variances + of_means
 
 

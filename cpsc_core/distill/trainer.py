@@ -5,6 +5,7 @@ The trainer reads and writes nothing. It yields a report per epoch, and its `sta
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from torch.autograd.profiler import record_function
 from torch.nn.utils import get_total_norm
 
 from cpsc_core.distill.adapter import build_adapter
+from cpsc_core.distill.average import follow
 from cpsc_core.distill.batch_norm import distance_from_memory, forgetting_batch_norm, share_batch_norm
 from cpsc_core.distill.draws import Draws, LatentDraws, Latents, seeded
 from cpsc_core.distill.forward import Forward
@@ -60,7 +62,8 @@ class Trainer:
     `epoch` counts finished epochs and `iteration` the iterations done of the next one. The teacher is only
     read; the student is trained in place. On several ranks, each of which has a trainer of its own, every
     batch is split among them, and losses and weights are those of one rank with the whole batch. `recompute`
-    is for this attempt alone and changes no result; None: as the settings say.
+    is for this attempt alone and changes no result; None: as the settings say. `generator` is what samples
+    are drawn from: the trained one or, if the settings say so, its moving average.
     Raises SettingsError if networks, images, ranks and settings do not fit.
     """
 
@@ -86,19 +89,22 @@ class Trainer:
         self.teacher = teacher.eval().requires_grad_(False)
         self.student = student.train()
         with seeded(settings.seed, "generator"):
-            self.generator = Generator(settings.generator, image, label_input=self.preset.label_input)
-        for network in (self.teacher, self.student, self.generator):
+            trained = Generator(settings.generator, image, label_input=self.preset.label_input)
+        self._trained_generator = trained
+        self.generator = copy.deepcopy(trained) if settings.generator.ema else trained
+        for network in (self.teacher, self.student, trained, self.generator):
             network.to(self.device)
             network.to(memory_format=torch.channels_last)
         with seeded(settings.seed, "adapter"):
             adapter = build_adapter(self.student, self.teacher, image)
         self.adapter = adapter.to(self.device).requires_grad_(self.preset.student_contrastive)
-        for network in (self.generator, self.student, self.adapter):
+        for network in (trained, self.student, self.adapter):
             share_batch_norm(network, rank)
+        for network in (trained, self.generator, self.student, self.adapter):
             rank.copy_from_first(network.state_dict().values())
         self.forward = Forward.of(
             settings,
-            generator=self.generator,
+            generator=trained,
             student=self.student,
             teacher=self.teacher,
             image=image,
@@ -117,7 +123,7 @@ class Trainer:
         self._schedule = SCHEDULES[self.preset.student_schedule]
         self._means = {player: RunningMeans() for player in PLAYERS}
         self._optimisers = build_optimisers(
-            settings, generator=self.generator, student=self.student, adapter=self.adapter
+            settings, generator=trained, student=self.student, adapter=self.adapter
         )
 
     def fit(self, evaluate: Evaluate) -> Iterator[EpochReport]:
@@ -165,6 +171,8 @@ class Trainer:
             self._descend("generator", self._generator_terms(latents_BZ, labels_B))
         if self.preset.generator_optimiser == "fresh":
             self._optimisers["generator"].state.clear()
+        if keep := self.settings.generator.ema:
+            follow(self.generator, self._trained_generator, keep=keep)
 
     def _update_student(self, latents_BZ: Tensor, labels_B: Tensor) -> None:
         self._optimisers["student"].param_groups[0]["lr"] = self._schedule(
@@ -278,7 +286,8 @@ class Trainer:
 
     def _parts(self) -> dict[str, Any]:
         return {
-            "generator": self.generator,
+            "generator": self._trained_generator,
+            **({"generator_average": self.generator} if self.settings.generator.ema else {}),
             "student": self.student,
             "adapter": self.adapter,
             "precision": self.precision,

@@ -527,3 +527,42 @@ def test_compiled_networks_have_the_losses_of_plain_ones_and_resume_to_the_bit()
 def test_compiling_and_recomputing_at_once_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"set train\.compile or train\.recompute to false"):
         build(settings(compile=True, recompute=True))
+
+
+# The moving average of the generator
+
+
+def averaging(keep: float) -> TrainSettings:
+    return settings(epochs=2, generator=GeneratorSettings(latent_dim=5, width=4, steps=2, ema=keep))
+
+
+def test_samples_are_drawn_from_the_average_of_the_weights_after_every_step() -> None:
+    trainer = build(averaging(0.8))
+    expected = {name: weight.clone() for name, weight in trainer._trained_generator.named_parameters()}
+    update = trainer._update_generator
+
+    def update_and_average(latents_BZ: Tensor, labels_B: Tensor) -> None:
+        update(latents_BZ, labels_B)
+        for name, weight in trainer._trained_generator.named_parameters():
+            expected[name] = 0.8 * expected[name] + 0.2 * weight.detach()
+
+    trainer._update_generator = update_and_average  # type: ignore[method-assign]
+    list(trainer.fit(count_weights))
+
+    for name, weight in trainer.generator.named_parameters():
+        torch.testing.assert_close(weight.detach(), expected[name])
+
+
+def test_the_average_changes_no_student_and_survives_a_resumption() -> None:
+    plain, whole, first, second = build(averaging(0.0)), *(build(averaging(0.8)) for _ in range(3))
+    first.should_stop = stop_after(4)
+    (*_, without), (*_, usual) = plain.fit(count_weights), whole.fit(count_weights)
+
+    list(first.fit(count_weights))
+    second.load_state_dict(through_file(first.state_dict()))
+    (*_, resumed) = second.fit(count_weights)
+
+    assert_same(usual.metrics, resumed.metrics)
+    assert_same(whole.state_dict(), second.state_dict())
+    assert without.metrics["val_accuracy"] == usual.metrics["val_accuracy"]
+    assert not torch.equal(plain.sample()[0], whole.sample()[0])
