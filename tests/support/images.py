@@ -65,8 +65,8 @@ def write_folder(root: Path, part: str, pixels_BHWC: Any, labels_B: Any, names: 
         path.write_bytes(encoded(pixels_HWC))
 
 
-def write_tiny_imagenet(path: Path, numbers: Sequence[str], *, train: int = 1, val: int = 2) -> None:
-    """An archive in the layout of tiny-imagenet-200.zip, with some images of every class."""
+def write_tiny_imagenet(path: Path, numbers: Sequence[str], *, train: int = 1, val: int = 400) -> None:
+    """An archive in the layout of tiny-imagenet-200.zip: images of each class, and so many to validate."""
     top = "tiny-imagenet-200"
     pixels_BHWC, _ = pictures(len(numbers), 64, classes=len(numbers))
     files = [encoded(each, "JPEG") for each in pixels_BHWC]
@@ -76,7 +76,7 @@ def write_tiny_imagenet(path: Path, numbers: Sequence[str], *, train: int = 1, v
             for index in range(train):
                 archive.writestr(f"{top}/train/{number}/images/{number}_{index}.JPEG", files[label])
             archive.writestr(f"{top}/train/{number}/{number}_boxes.txt", "")
-        for index in range(val * len(numbers)):
+        for index in range(val):
             label = (index * 7) % len(numbers)
             archive.writestr(f"{top}/val/images/val_{index}.JPEG", files[label])
             lines.append(f"val_{index}.JPEG\t{numbers[label]}\t0\t0\t62\t62\n")
