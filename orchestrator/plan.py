@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Group
 
     from orchestrator.config import SweepConfig
+    from orchestrator.config.chosen import SuccessiveHalving
 
 __all__ = ["measure", "plan_document", "render_plan"]
 
@@ -116,13 +117,31 @@ def _cpus_per_trial(config: SweepConfig) -> int:
 
 
 def _rungs(config: SweepConfig) -> list[dict[str, Any]]:
-    """Expected trials by epoch; only successive halving says beforehand what share passes a rung."""
+    """Expected trials by epoch; only pruners with rungs say beforehand what share passes one."""
     epochs, trials = config.train.epochs, float(config.budget.trials)
-    if config.pruner.name != "successive_halving":
-        return [{"epochs": epochs, "trials": trials}]
-    factor = config.pruner.reduction_factor
-    ends = (*config.pruner.rungs(epochs), epochs)
-    return [{"epochs": end, "trials": trials / factor**passed} for passed, end in enumerate(ends)]
+    brackets = _brackets(config)
+    whole = sum(share for _, share in brackets)
+    ends = sorted({end for halving, _ in brackets for end in (*halving.rungs(epochs), epochs)})
+    expected = [sum(share * _share_at(end, halving) for halving, share in brackets) / whole for end in ends]
+    return [{"epochs": end, "trials": trials * share} for end, share in zip(ends, expected, strict=True)] or [
+        {"epochs": epochs, "trials": trials}
+    ]
+
+
+def _brackets(config: SweepConfig) -> list[tuple[SuccessiveHalving, int]]:
+    """Who is ended at which rungs, with the share of the trials; empty for a pruner without rungs."""
+    match config.pruner.name:
+        case "successive_halving":
+            return [(config.pruner, 1)]
+        case "hyperband":
+            return config.pruner.brackets(config.train.epochs)
+        case _:
+            return []
+
+
+def _share_at(epoch: int, halving: SuccessiveHalving) -> float:
+    """Share of a bracket's trials that get to an epoch."""
+    return float(halving.reduction_factor) ** -len(halving.rungs(epoch))
 
 
 def _search_epochs(rungs: Sequence[Mapping[str, Any]]) -> float:
@@ -156,9 +175,9 @@ def _notes(config: SweepConfig, measured: Mapping[str, Any], hours: float) -> li
     ]
     if _cpus_per_trial(config) > _processors():
         notes.append(f"a trial wants {_cpus_per_trial(config)} CPUs and this machine has {_processors()}")
-    if config.pruner.name == "median":
+    if (pruner := config.pruner.name) in ("median", "patient"):
         notes.append(
-            "what the median pruner will save cannot be told beforehand; nothing is taken off for it"
+            f"what the {pruner} pruner will save cannot be told beforehand; nothing is taken off for it"
         )
     if config.budget.hours is not None and hours > config.budget.hours:
         notes.append(f"the budget of {config.budget.hours:g} trial hours will end the search earlier")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -167,6 +168,21 @@ class Hyperband(Block):
     """Epoch of the first rung of the first bracket."""
     reduction_factor: ReductionFactor = 3
     """One trial in so many passes a rung; each rung and each bracket begins so many times later."""
+
+    def brackets(self, epochs: int) -> list[tuple[SuccessiveHalving, int]]:
+        """Each bracket's successive halving for trials of so many epochs, and its share of the trials.
+
+        As Optuna has them: every start of a ladder up to the last epoch, where nobody is ended any more.
+        """
+        factor = self.reduction_factor
+        count = math.floor(math.log(epochs / self.min_epochs, factor)) + 1
+        return [
+            (
+                SuccessiveHalving(min_epochs=self.min_epochs * factor**index, reduction_factor=factor),
+                math.ceil(count * factor**left / (left + 1)),
+            )
+            for index, left in enumerate(reversed(range(count)))
+        ]
 
 
 class MedianPruner(Block):

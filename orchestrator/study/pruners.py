@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import binascii
-import math
 import warnings
 from dataclasses import dataclass
 
@@ -52,9 +51,9 @@ def make_brackets(pruner: Pruner, epochs: int) -> list[Bracket]:
     """The brackets of a pruner; all but hyperband have one."""
     match pruner:
         case SuccessiveHalving():
-            return [_halving(pruner.min_epochs, pruner.reduction_factor)]
+            return [_halving(pruner)]
         case Hyperband():
-            return _hyperband(pruner, epochs)
+            return [_halving(halving, share) for halving, share in pruner.brackets(epochs)]
         case MedianPruner():
             median = optuna.pruners.MedianPruner(
                 n_startup_trials=pruner.startup_trials, n_warmup_steps=pruner.min_epochs
@@ -87,18 +86,11 @@ def bracket_of(config: SweepConfig, number: int, brackets: list[Bracket]) -> int
     raise AssertionError("unreachable: the place is less than the sum of all shares")
 
 
-def _hyperband(pruner: Hyperband, epochs: int) -> list[Bracket]:
-    """Every start of a ladder that leaves room before the last epoch, and one whose trials all run to it."""
-    factor = pruner.reduction_factor
-    count = math.floor(math.log(epochs / pruner.min_epochs, factor)) + 1
-    shares = [math.ceil(count * factor**left / (left + 1)) for left in reversed(range(count))]
-    return [_halving(pruner.min_epochs * factor**index, factor, share) for index, share in enumerate(shares)]
-
-
-def _halving(first: int, factor: int, share: int = 1) -> Bracket:
+def _halving(settings: SuccessiveHalving, share: int = 1) -> Bracket:
+    first, factor = settings.min_epochs, settings.reduction_factor
     # An explicit min_resource: "auto" would live in the instance and be lost with it.
-    halving = optuna.pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=factor)
-    return Bracket(pruner=halving, ladder=Ladder(first=first, factor=factor), share=share)
+    pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=factor)
+    return Bracket(pruner=pruner, ladder=Ladder(first=first, factor=factor), share=share)
 
 
 class _Always(optuna.pruners.BasePruner):

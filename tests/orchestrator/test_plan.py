@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -47,6 +47,7 @@ def four_processors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "_processors", lambda: 4)
 
 
+@settings(deadline=None)
 @given(
     trials=st.integers(1, 50),
     epochs=st.integers(2, 100),
@@ -81,12 +82,26 @@ def test_rungs_thin_out_by_the_reduction_factor() -> None:
     ]
 
 
-@pytest.mark.parametrize("pruner", ["none", "median"])
+def test_brackets_of_hyperband_each_thin_out_from_their_own_first_rung() -> None:
+    """Eight epochs, factor 2: shares 8, 6, 4 and 4 of 22 with first rungs at 1, 2, 4 and never."""
+    found = plan_document(
+        config("pruner={name: hyperband, reduction_factor: 2}", "budget.trials=22"), MEASURED
+    )
+
+    assert found["rungs"] == [
+        {"epochs": 1, "trials": pytest.approx(22)},
+        {"epochs": 2, "trials": pytest.approx(8 / 2 + 6 + 4 + 4)},
+        {"epochs": 4, "trials": pytest.approx(8 / 4 + 6 / 2 + 4 + 4)},
+        {"epochs": 8, "trials": pytest.approx(8 / 8 + 6 / 4 + 4 / 2 + 4)},
+    ]
+
+
+@pytest.mark.parametrize("pruner", ["none", "median", "patient"])
 def test_without_halving_every_trial_is_counted_in_full(pruner: str) -> None:
     found = plan_document(config(f"pruner.name={pruner}", "budget.trials=10", "confirm.top=0"), MEASURED)
 
     assert found["epochs"] == {"search": 80.0, "confirm": 0.0, "total": 80.0}
-    assert any("median" in note for note in found["notes"]) is (pruner == "median")
+    assert any(pruner in note for note in found["notes"]) is (pruner != "none")
 
 
 def test_hours_are_shared_by_the_trials_that_run_at_once() -> None:
