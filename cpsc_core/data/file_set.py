@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["Download", "FileSet", "Layout", "Parts", "adjusted"]
+
+logger = logging.getLogger(__name__)
 
 HELD_OUT_BUDGET = 4 << 30
 """Bytes of decoded images up to which a split that students are scored on is held in memory."""
@@ -187,20 +190,26 @@ def _load(data_set: FileSet, root: Path, split: str) -> Images:
     from cpsc_core.data.pixels import decoded_bytes, gathered
 
     store, rows_B = _rows(data_set, root, split)
-    spec = data_set.spec
     if not len(rows_B):
         raise DataError(f"the split {split} of {data_set.name} in {root} has no image")
-    if split != "train":
-        return gathered(store, rows_B, spec, budget_bytes=HELD_OUT_BUDGET)  # type: ignore[no-any-return]
-    budget = _free_bytes() // _TRAIN_SHARE
-    needed = decoded_bytes(len(rows_B), spec)
-    if needed > budget and not store.is_random:
+    budget = HELD_OUT_BUDGET if split != "train" else _free_bytes() // _TRAIN_SHARE
+    needed = decoded_bytes(len(rows_B), data_set.spec)
+    if needed > budget:
+        what = f"the split {split} of {data_set.name} takes {needed / 1e9:.1f} GB decoded"
+        _do_without_memory(what, budget, must_be_random=split == "train" and not store.is_random)
+    images: Images = gathered(store, rows_B, data_set.spec, budget_bytes=budget)
+    return images
+
+
+def _do_without_memory(what: str, budget: int, *, must_be_random: bool) -> None:
+    """Tell that images stay in their files, or refuse where that would take for ever."""
+    limit = f"{what}, but only {budget / 1e9:.1f} GB may be used for it here"
+    if must_be_random:
         raise DataError(
-            f"the {len(rows_B):,} training images of {data_set.name} take {needed / 1e9:.1f} GB decoded, but "
-            f"only {budget / 1e9:.1f} GB may be used here, and in {root} they cannot be read in random "
-            "order; set data.size to less, use a machine with more memory, or an image folder"
+            f"{limit}, and its files cannot be read in random order; set data.size to less, use a machine with "
+            "more memory, or an image folder"
         )
-    return gathered(store, rows_B, spec, budget_bytes=budget)  # type: ignore[no-any-return]
+    logger.warning("%s: its images are decoded again whenever they are shown", limit)
 
 
 def _rows(data_set: FileSet, root: Path, split: str) -> tuple[Store, NDArray[Any]]:

@@ -79,12 +79,25 @@ class ParquetLayout:
                 raise DataError(f"no file in {root} is called {given[part]}; correct data.{part}")
             if paths:
                 found[part] = paths
+        _check_disjoint(found)
         if not found:
             raise DataError(
                 f"no Parquet file in {root} is called train*, val* or test*; set data.root to the folder "
                 "they are in, or give data.train, data.val and data.test as patterns"
             )
         return found
+
+
+def _check_disjoint(files_by_part: dict[str, list[Path]]) -> None:
+    """No file may be in two parts: a student would be tested on what chose it."""
+    parts: dict[Path, str] = {}
+    for part, paths in files_by_part.items():
+        for path in paths:
+            if (other := parts.setdefault(path, part)) != part:
+                raise DataError(
+                    f"{path} would be in both {other} and {part}; give data.{part} another pattern, or leave "
+                    "it out: of one held-out part half validates and half is kept for the test"
+                )
 
 
 def _open(paths: list[Path], *, columns: ParquetLayout, class_names: tuple[str, ...]) -> Store:

@@ -97,3 +97,8 @@ def test_a_root_without_parts_is_told(tmp_path: Path, settings: DataSettings) ->
         DataError, match="has no folder train, val or test with one folder of images for each"
     ):
         PlacedData.of(replace(settings, root=str(tmp_path / "empty"))).load("val")
+
+
+def test_no_folder_is_two_parts(settings: DataSettings) -> None:
+    with pytest.raises(DataError, match=r"/val would be in two parts; correct data\.test"):
+        PlacedData.of(replace(settings, test="val")).load("val")

@@ -211,7 +211,10 @@ def test_a_split_is_decoded_once(root: Path, settings: DataSettings) -> None:
 
 
 def test_a_split_that_is_too_large_for_memory_stays_in_its_files(
-    root: Path, settings: DataSettings, monkeypatch: pytest.MonkeyPatch
+    root: Path,
+    settings: DataSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     pixels_BHWC, labels_B = pictures(20, 8)
     write_parquet(root / "test.parquet", pixels_BHWC, labels_B)
@@ -221,6 +224,16 @@ def test_a_split_that_is_too_large_for_memory_stays_in_its_files(
     data = placed(settings)
 
     assert isinstance(data.load("val"), StoredPixels)
+    assert "its images are decoded again whenever they are shown" in caplog.text
     assert np.array_equal(pixels_of(data, "val"), pixels_BHWC[data.rows("val")])
-    with pytest.raises(DataError, match=r"cannot be read in random order; set data\.size to less"):
+    with pytest.raises(DataError, match=r"its files cannot be read in random order; set data\.size to less"):
         data.load("train")
+
+
+def test_no_file_is_in_two_parts(root: Path, settings: DataSettings) -> None:
+    write_parquet(root / "test.parquet", *pictures(20, 8))
+
+    with pytest.raises(
+        DataError, match=r"test\.parquet would be in both val and test; give data\.test another"
+    ):
+        placed(settings, val="*.parquet").load("val")
