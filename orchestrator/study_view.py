@@ -59,7 +59,9 @@ def importances(study: optuna.Study) -> dict[str, float]:
     complete = study.get_trials(deepcopy=False, states=(OptunaState.COMPLETE,))
     if len(complete) < _FEWEST_FOR_IMPORTANCES or len({trial.values[0] for trial in complete}) == 1:
         return {}
-    found = optuna.importance.get_param_importances(study, target=_first)
+    # Where it is given a target, Optuna asks what makes that low.
+    sign = -1.0 if study.directions[0] is optuna.study.StudyDirection.MAXIMIZE else 1.0
+    found = optuna.importance.get_param_importances(study, target=lambda trial: sign * _first(trial))
     return dict(sorted(found.items(), key=lambda each: -each[1]))
 
 

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
-import random
-import socket
-import subprocess
 import sys
-import threading
-import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import ConfigError, OrchestratorError, UsageError
-from orchestrator.mirror.reconcile import Synced
+from orchestrator.errors import ConfigError, UsageError
 from orchestrator.mirror.server import ui_command
 from orchestrator.mirror.sync import Mirror
 from orchestrator.mirror.uri import default_uri
 from orchestrator.store.paths import StoragePaths
-from tests.support.mirroring import MemoryServer, RecordedSweep, assert_same_but_for_the_clock
-from tests.support.mlflow_view import shown
+from tests.support.mirroring import RecordedSweep
+from tests.support.serving import free_port, serving
 
 
 def option(command: Sequence[str], name: str) -> str:
@@ -76,40 +67,6 @@ def test_a_server_needs_no_server(tmp_path: Path) -> None:
         ui_command(StoragePaths(tmp_path), "postgresql://me:hunter2@db/x")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def serving(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Iterator[str]:
-    """Run a server while the block runs; yields its address."""
-    url = f"http://127.0.0.1:{option(command, '--port')}"
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            command, env=dict(environment), stdout=file, stderr=file, cwd=log.parent, start_new_session=True
-        )
-        try:
-            deadline = time.monotonic() + 90.0
-            while not answers(f"{url}/health"):
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < deadline, log.read_text()
-                time.sleep(0.2)
-            yield url
-        finally:
-            process.terminate()
-            process.wait(30.0)
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5.0) as answer:  # noqa: S310
-            return bool(answer.status == 200)
-    except OSError:
-        return False
-
-
 def ask(url: str, question: Mapping[str, object] | None = None) -> bytes:
     body = None if question is None else json.dumps(question).encode()
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})  # noqa: S310
@@ -141,85 +98,3 @@ def test_a_person_can_browse_what_was_mirrored(tmp_path: Path, make_database: Ca
     assert json.loads(trial.mirror.read_text())[default_uri(storage)]["run_id"] == run_id
     assert picture.startswith(b"\x89PNG")
     assert b"MLflow" in page
-
-
-class BadLine:
-    """A proxy that loses every so many requests, half of them only after they were carried out."""
-
-    def __init__(self, target: str, chance: random.Random) -> None:
-        line = self
-        self.target = target.removeprefix("http://")
-        self.chance = chance
-        self.loss = 0.0
-        self.lost = 0
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def _pass_on(self) -> None:
-                line.pass_on(self)
-
-            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _pass_on
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def pass_on(self, client: BaseHTTPRequestHandler) -> None:
-        body = client.rfile.read(int(client.headers.get("Content-Length", 0)))
-        fate = self.chance.random()
-        if fate >= self.loss / 2:
-            connection = http.client.HTTPConnection(self.target, timeout=30)
-            headers = {key: value for key, value in client.headers.items() if key.lower() != "host"}
-            connection.request(client.command, client.path, body, headers | {"Host": self.target})
-            answer = connection.getresponse()
-            content = answer.read()
-            connection.close()
-        if fate < self.loss:
-            self.lost += 1
-            client.close_connection = True
-            return
-        client.send_response(answer.status)
-        for key, value in answer.getheaders():
-            if key.lower() not in ("transfer-encoding", "content-length", "connection", "date", "server"):
-                client.send_header(key, value)
-        client.send_header("Content-Length", str(len(content)))
-        client.end_headers()
-        client.wfile.write(content)
-
-
-@pytest.mark.slow
-def test_a_bad_line_to_a_server_doubles_and_loses_nothing(
-    tmp_path: Path, make_database: Callable[[Path], str]
-) -> None:
-    uri = make_database(tmp_path / "server" / "mlflow.db")
-    images = ["--artifacts-destination", str(tmp_path / "server" / "images")]
-    port = ["--host", "127.0.0.1", "--port", str(free_port()), "--workers", "1"]
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, *images, *port]
-    _, environment = ui_command(StoragePaths(tmp_path), None)
-    sweep, memory = RecordedSweep(tmp_path / "storage"), MemoryServer()
-    sweep.example()
-    sweep.note(finished="complete")
-
-    with serving(command, environment, tmp_path / "server.log") as url:
-        line = BadLine(url, random.Random(0))
-        line.loss = 0.15
-        mirror = Mirror(line.url, sweep.paths)
-        for _ in range(200):
-            try:
-                mirror.sync()
-                break
-            except OrchestratorError:
-                continue
-        line.loss = 0.0
-        again = Mirror(line.url, sweep.paths).sync()
-        runs = shown(line.url, sweep.name)
-        line.server.shutdown()
-
-    Mirror("http://memory", sweep.paths, connect=memory.open).sync()
-    assert line.lost > 5
-    assert again == Synced()
-    assert_same_but_for_the_clock(runs, memory.shown())
