@@ -206,8 +206,8 @@ def _do_without_memory(what: str, budget: int, *, must_be_random: bool) -> None:
     limit = f"{what}, but only {budget / 1e9:.1f} GB may be used for it here"
     if must_be_random:
         raise DataError(
-            f"{limit}, and its files cannot be read in random order; set data.size to less, use a machine with "
-            "more memory, or an image folder"
+            f"{limit}, and its files cannot be read in random order; set data.size to less, use a "
+            "machine with more memory, or an image folder"
         )
     logger.warning("%s: its images are decoded again whenever they are shown", limit)
 

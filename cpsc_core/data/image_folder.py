@@ -53,7 +53,7 @@ class FolderLayout:
         return {part: partial(opened, folder) for part, folder in self._folders(root).items()}
 
     def _folders(self, root: Path) -> dict[str, Path]:
-        given, found = dict(self.folders), {}
+        given, found = dict(self.folders), dict[str, Path]()
         for part, usual in _USUAL.items():
             names = (given[part],) if part in given else usual
             folder = next((root / name for name in names if (root / name).is_dir()), None)
