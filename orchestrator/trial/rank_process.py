@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -11,6 +12,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from traceback import clear_frames
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -45,9 +47,16 @@ class _Attempt:
     memory: MemoryWatch
     lines: Iterator[dict[str, Any]]
 
-    def explain_memory(self, error: Exception) -> str:
-        batch_size = self.assignment.settings["train"]["batch_size"]
-        return self.memory.use(error).explain(batch_size, self.assignment.shape.workers)
+    def explain(self, error: Exception) -> News:
+        """The end of the attempt by an error."""
+        ended, cause = classify(error), describe(error)
+        if ended is EndClass.OUT_OF_MEMORY:
+            clear_frames(error.__traceback__)  # they still hold what there is too little of
+            gc.collect()
+            batch_size = self.assignment.settings["train"]["batch_size"]
+            needs = self.memory.use(error).explain(batch_size, self.assignment.shape.workers)
+            cause = f"{'GPU memory' if self.assignment.shape.gpus else 'memory'} ran out: {needs}"
+        return News(ended=ended, cause=cause, trace=trace(error))
 
 
 class RankProcess:
@@ -149,11 +158,7 @@ class RankProcess:
             cause = "its process was sent SIGTERM; it saved a checkpoint" if self._terminated else None
             return News(ended=ended, cause=cause)
         except Exception as error:
-            ended = classify(error)
-            cause = describe(error)
-            if ended is EndClass.OUT_OF_MEMORY:
-                cause = f"{cause.partition('. ')[0].rstrip('.')}: {attempt.explain_memory(error)}"
-            return News(ended=ended, cause=cause, trace=trace(error))
+            return attempt.explain(error)
         return News(line=line, ended=EndClass.COMPLETE if line.get("final") else None)
 
     def _should_stop(self, memory: MemoryWatch) -> bool:
