@@ -28,6 +28,8 @@ SHORT = TeacherTraining(epochs=2, batch_size=64)
 COLOUR = ImageSpec(num_classes=10, channels=3, size=32, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 PUBLIC_RESNET20 = "CPSC_PUBLIC_RESNET20"
 """Names the file resnet20-12fca82f.th of the collection pytorch_resnet_cifar10, where it is at hand."""
+JPEG_CIFAR10 = "CPSC_JPEG_CIFAR10"
+"""Names a folder with cifar10-test.parquet, the test images of CIFAR-10 as JPEG, where it is at hand."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -198,3 +200,24 @@ def test_the_public_cifar_resnet20_is_read() -> None:
 
     assert all(torch.equal(teacher.state_dict()[name.removeprefix("module.")], state[name]) for name in state)
     assert teacher(torch.zeros(1, 3, 32, 32)).logits_BC.softmax(1).max() > 0.5
+
+
+@pytest.mark.skipif(
+    PUBLIC_RESNET20 not in os.environ or JPEG_CIFAR10 not in os.environ,
+    reason=f"{PUBLIC_RESNET20} and {JPEG_CIFAR10} do not name a file and a folder",
+)
+def test_the_public_cifar_resnet20_scores_what_is_known_of_it() -> None:
+    data = DataSettings(
+        name="parquet",
+        root=os.environ[JPEG_CIFAR10],
+        test="cifar10-test.parquet",
+        size=32,
+        classes=10,
+        mean=COLOUR.mean,
+        std=COLOUR.std,
+    )
+    teacher = import_checkpoint(Path(os.environ[PUBLIC_RESNET20]), "resnet20", COLOUR)
+
+    found = held_out_accuracy(teacher, PlacedData.of(data))
+
+    assert sum(found.values()) / 2 == pytest.approx(0.810, abs=0.0005)
