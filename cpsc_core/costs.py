@@ -63,7 +63,7 @@ def latency(
 def watch_memory(device: torch.device) -> None:
     """Forget what was the most memory so far: another trial may have run in this process before."""
     if device.type == "cuda":
-        torch.cuda.init()
+        torch.cuda.init()  # type: ignore[no-untyped-call]
         torch.cuda.reset_peak_memory_stats(device)
         return
     try:

@@ -245,9 +245,11 @@ class _Run:
             self.progress.say(f"changed since the last run, which may change numbers: {'; '.join(lines)}")
 
     def _search(self, controller: Controller, slots: int) -> str:
+        from orchestrator.study.dashboard import dashboard_of
         from orchestrator.trial.tune import run_trials
 
         pace = Pace(time.monotonic, slots)
+        self._stack.enter_context(dashboard_of(self.config.optuna_storage, self.paths, self.progress.say))
         window = self._stack.enter_context(Window(self.paths, self.config, self.progress.say))
         with Vitals(lost_processes, self._farewell()) as vitals:
             watched = Watched(controller, pace, self.progress, window.mirror, vitals)

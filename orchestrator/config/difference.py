@@ -12,7 +12,18 @@ from orchestrator.config.search import ParamSpec
 __all__ = ["MAY_CHANGE", "changes", "difference"]
 
 MAY_CHANGE = frozenset(
-    {"budget", "confirm", "data.root", "hang", "notify", "resources", "retry", "storage", "tracking"}
+    {
+        "budget",
+        "confirm",
+        "data.root",
+        "hang",
+        "notify",
+        "optuna_storage",
+        "resources",
+        "retry",
+        "storage",
+        "tracking",
+    }
 )
 """Fields and blocks that change no trial: a sweep may go on with others than it was started with."""
 

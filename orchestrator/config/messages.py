@@ -39,7 +39,6 @@ _LIMITS: Mapping[str, tuple[str, str]] = {
 
 _LATER_KEYS: Mapping[str, str] = {
     "objective.prune_on": "belongs beside objective, not into it: prune_on: METRIC on a line of its own",
-    "optuna_storage": "a second copy of the study in a database is not supported yet; leave it out",
 }
 
 

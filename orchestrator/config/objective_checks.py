@@ -83,14 +83,15 @@ def _places(config: SweepConfig) -> Iterator[tuple[Keys, Objective]]:
 
 def top5_is_measured(config: SweepConfig, _: Node) -> Iterator[Problem]:
     """What is wrong with the five best of too few classes."""
-    try:
-        classes = PlacedData.of(config.data.settings()).spec.num_classes
-    except CoreError:  # said elsewhere
-        return
     places = [((*keys, "metric"), each.metric) for keys, each in _places(config)]
     places += [(("constraints", i), bound_of(text).metric) for i, text in enumerate(config.constraints)]
-    for keys, metric in places:
-        if metric == "val_top5" and classes < _CLASSES_FOR_TOP5:
+    wanted = [keys for keys, metric in places if metric == "val_top5"]
+    try:
+        classes = PlacedData.of(config.data.settings()).spec.num_classes if wanted else 0
+    except CoreError:  # said elsewhere
+        return
+    if classes < _CLASSES_FOR_TOP5:
+        for keys in wanted:
             yield Problem(keys, f"is not measured with {classes} classes, where it says little")
 
 

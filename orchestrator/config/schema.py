@@ -5,6 +5,7 @@ What needs more than one field to judge is in `orchestrator.config.checks`.
 
 from __future__ import annotations
 
+import re
 from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -29,6 +30,8 @@ NAME_RULE = (
     "1 to 64 of the characters a-z, 0-9, '.', '_' and '-', with a letter or a digit first (it names a folder)"
 )
 
+_DATABASE = re.compile(r"(sqlite|mysql|mariadb|postgresql|oracle|mssql)(\+[a-z0-9]+)?://.")
+
 Limit = Annotated[int, Ge(0), Le(100)]
 Positive = Annotated[float, Gt(0.0)]
 
@@ -50,6 +53,14 @@ class Student(Block):
 
     arch: str
     """Name in the table of networks."""
+
+
+def _check_database(raw: Any) -> Any:
+    if isinstance(raw, str) and not _DATABASE.match(raw):
+        raise PydanticCustomError(
+            "database", "must be the address of a database, such as sqlite:////runs/optuna.db"
+        )
+    return raw
 
 
 class Plateau(Block):
@@ -171,6 +182,10 @@ class SweepConfig(Block):
     """How often a trial is tried again after each kind of failure."""
     hang: Hang = Hang()
     """When a trial that says nothing is given up."""
+    optuna_storage: Annotated[str, BeforeValidator(_check_database)] | None = Field(
+        default=None, repr=False, exclude=True
+    )
+    """Database for a copy of the search that optuna-dashboard shows, such as sqlite:////runs/optuna.db."""
     start_from: tuple[str, ...] = ()
     """Earlier sweeps, by name below `storage` or by path, whose trials the sampler knows from the start."""
     enqueue: tuple[Params, ...] = ()

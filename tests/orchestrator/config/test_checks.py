@@ -28,6 +28,19 @@ def test_images_that_the_generator_cannot_draw_are_refused(
     )
 
 
+def test_the_five_best_of_a_few_classes_are_refused_wherever_they_are_named(
+    refusal: Callable[..., list[str]], load: Callable[..., Experiment]
+) -> None:
+    top5 = ["objective.metric=val_top5", "constraints=[latency <= 1, val_top5 >= 0.5]"]
+    load(overrides=top5)
+    data = "data={name: imagefolder, size: 32, classes: 5, normalization: imagenet, root: .}"
+
+    lines = refusal(overrides=[*top5, data])
+
+    said = "is not measured with 5 classes, where it says little"
+    assert lines == [f"--set constraints: constraints[1]: {said}", f"--set objective.metric: {said}"]
+
+
 def test_two_packages_that_offer_one_name_are_reported_as_a_problem_not_a_trace(
     refusal: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

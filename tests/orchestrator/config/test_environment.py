@@ -91,7 +91,7 @@ def test_what_decides_a_trial_cannot_hang_on_the_environment(refusal: Refusal, o
     assert line == (
         f"{place}: cannot depend on the environment, or a resumed sweep could mean "
         "another experiment; write the value here or give it with --set (references are for budget, confirm, "
-        "data.root, hang, notify, resources, retry, storage, teacher.checkpoint, tracking)"
+        "data.root, hang, notify, optuna_storage, resources, retry, storage, teacher.checkpoint, tracking)"
     )
 
 

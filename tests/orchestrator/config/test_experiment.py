@@ -271,7 +271,9 @@ def test_the_tour_of_the_format_shows_every_block() -> None:
 def test_the_search_that_the_readme_shows_is_a_valid_one(valid: str) -> None:
     readme = (DIGITS.parents[1] / "README.md").read_text(encoding="utf-8")
     shown = next(text for text in readme.split("```yaml\n")[1:] if text.startswith("search:"))
-    kept = [line for line in valid.splitlines() if line.split(":")[0] in ("name", "data", "teacher", "student")]
+    kept = [
+        line for line in valid.splitlines() if line.split(":")[0] in ("name", "data", "teacher", "student")
+    ]
 
     config = parse_experiment("\n".join([*kept, "train: {epochs: 9}", shown.split("```")[0]])).config
 
