@@ -19,7 +19,7 @@ from cpsc_core.attempt import replacing
 from cpsc_core.confined import read_confined
 from cpsc_core.errors import TeacherError
 from cpsc_core.images import ImageSpec
-from cpsc_core.networks.zoo import COUNTER, layer_names, without_wrapping
+from cpsc_core.networks.zoo import COUNTER, layer_names
 from cpsc_core.tables import NETWORKS, lookup
 
 __all__ = ["build_network", "fill_network", "parse_tensors", "read_checkpoint", "read_file", "save_tensors"]
@@ -67,10 +67,10 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """The tensors in a file that somebody else made, by name, on the CPU.
 
     `.safetensors`, or what `torch.save` wrote: a state dict, or a dictionary with one under a usual key.
-    Prefixes of wrappers like DataParallel are taken off. Raises TeacherError if the file is anything else.
+    Raises TeacherError if the file is anything else.
     """
     content = read_file(path) if path.suffix == ".safetensors" else read_confined(path)
-    return without_wrapping(parse_tensors(content, path))
+    return parse_tensors(content, path)
 
 
 def fill_network(network: nn.Module, tensors: Mapping[str, Tensor], *, source: Path, arch: str) -> None:

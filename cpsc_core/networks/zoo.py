@@ -12,11 +12,11 @@ Which of them a file has is seen from its names: they must all fit the network, 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 
 from torch import Tensor
 
-__all__ = ["COUNTER", "layer_names", "without_wrapping"]
+__all__ = ["COUNTER", "layer_names", "unwrapped"]
 
 COUNTER = "num_batches_tracked"
 """Old checkpoints have none of these, and nothing here reads them."""
@@ -46,24 +46,30 @@ _STYLES: tuple[tuple[tuple[str, str], ...], ...] = (
 """Each is a list of patterns and what to put in their place; the first that makes all names fit is taken."""
 
 
-def without_wrapping(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors without prefixes that all of them share and that only name a wrapper."""
+def layer_names(tensors: Mapping[str, Tensor], wanted: Set[str]) -> dict[str, Tensor]:
+    """The tensors under the names that a network wants.
+
+    Where no known style makes all of them fit, only what names a wrapper is taken off.
+    """
+    candidate = dict(tensors)
+    for candidate in unwrapped(tensors):
+        for style in _STYLES:
+            named = {_renamed(name, style, wanted): tensor for name, tensor in candidate.items()}
+            if _essential(named) == _essential(wanted):
+                return named
+    return candidate
+
+
+def unwrapped(tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """The tensors as they are, then without the first prefix that all share and that names a wrapper, ..."""
     plain = dict(tensors)
+    yield plain
     while plain:
         first = next(iter(plain)).split(".")[0]
         if first not in _WRAPPERS or not all(name.startswith(f"{first}.") for name in plain):
-            break
+            return
         plain = {name.removeprefix(f"{first}."): tensor for name, tensor in plain.items()}
-    return plain
-
-
-def layer_names(tensors: Mapping[str, Tensor], wanted: Set[str]) -> dict[str, Tensor]:
-    """The tensors under the names that a network wants, or as they are if no known style makes all fit."""
-    for style in _STYLES:
-        named = {_renamed(name, style, wanted): tensor for name, tensor in tensors.items()}
-        if _essential(named) == _essential(wanted):
-            return named
-    return dict(tensors)
+        yield plain
 
 
 def _essential(names: Mapping[str, Tensor] | Set[str]) -> set[str]:

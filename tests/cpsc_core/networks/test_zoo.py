@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from cpsc_core.images import ImageSpec
-from cpsc_core.networks.zoo import layer_names, without_wrapping
+from cpsc_core.networks.zoo import layer_names, unwrapped
 from cpsc_core.weights import build_network
 
 COLOUR = ImageSpec(num_classes=10, channels=3, size=32, mean=(0.0,) * 3, std=(1.0,) * 3)
@@ -62,6 +62,13 @@ def test_the_names_of_a_collection_become_ours(collection: str) -> None:
     assert {name: id(tensor) for name, tensor in ours.items()} == {name: id(state[name]) for name in state}
 
 
+def test_a_network_whose_own_names_look_like_a_wrapper_keeps_them() -> None:
+    own = {"net.0.weight": torch.zeros(1), "net.0.bias": torch.zeros(1)}
+
+    assert layer_names(own, own.keys()).keys() == own.keys()
+    assert layer_names({f"module.{name}": own[name] for name in own}, own.keys()).keys() == own.keys()
+
+
 def test_names_that_do_not_all_fit_are_left_as_they_are() -> None:
     with torch.device("meta"):
         state = dict(build_network("resnet8", COLOUR).state_dict())
@@ -73,14 +80,14 @@ def test_names_that_do_not_all_fit_are_left_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("prefix", ["module.", "model.", "net.module.", "_orig_mod.", ""])
-def test_wrappers_are_taken_off(prefix: str) -> None:
-    assert without_wrapping({f"{prefix}conv1.w": torch.zeros(1), f"{prefix}fc.b": torch.ones(1)}).keys() == {
-        "conv1.w",
-        "fc.b",
-    }
+def test_wrappers_are_taken_off_one_by_one(prefix: str) -> None:
+    forms = list(unwrapped({f"{prefix}conv1.w": torch.zeros(1), f"{prefix}fc.b": torch.ones(1)}))
+
+    assert len(forms) == prefix.count(".") + 1
+    assert forms[-1].keys() == {"conv1.w", "fc.b"}
 
 
 def test_a_prefix_that_not_all_share_stays() -> None:
     names = {"model.w": torch.zeros(1), "head.w": torch.zeros(1)}
 
-    assert without_wrapping(names).keys() == names.keys()
+    assert [form.keys() for form in unwrapped(names)] == [names.keys()]
