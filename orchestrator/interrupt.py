@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
+from threading import Thread
 from types import FrameType
 from typing import Any, Self
 
@@ -17,14 +19,15 @@ _GRACEFUL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Interrupt:
     """Catches SIGINT, SIGTERM and SIGHUP while a `with` block runs; `on_first` is called once.
 
-    A second SIGINT ends the process at once with 130: what is on disk is whole at every moment, so
-    nothing needs to be tidied up first, and `resume` goes on from there.
+    A second SIGINT ends the process at once with 130, whatever it is at: what is on disk is whole at every
+    moment, so nothing needs to be tidied up first, and `resume` goes on from there.
     """
 
     def __init__(self, on_first: Callable[[], None], farewell: str) -> None:
         self._on_first = on_first
         self._farewell = farewell
         self._before: dict[signal.Signals, Any] = {}
+        self._wakeup_before = -1
         self.caught: signal.Signals | None = None
 
     @property
@@ -39,17 +42,34 @@ class Interrupt:
             # nohup sets SIGHUP to be ignored, and means it.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._handle)
+        # Python runs a handler once the main thread is back from what it waits for; a thread need not wait.
+        self._heard, self._told = socket.socketpair()
+        self._told.setblocking(False)
+        self._wakeup_before = signal.set_wakeup_fd(self._told.fileno(), warn_on_full_buffer=False)
+        self._listener = Thread(target=self._listen, daemon=True)
+        self._listener.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        signal.set_wakeup_fd(self._wakeup_before)
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        self._told.close()
+        self._listener.join()
+        self._heard.close()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.caught is not None and number == signal.SIGINT:
-            sys.stderr.write(f"\n{self._farewell}\n")
-            sys.stderr.flush()
-            os._exit(130)
         if self.caught is None:
             self.caught = signal.Signals(number)
             self._on_first()
+
+    def _listen(self) -> None:
+        """End the process at the first SIGINT that is not the first signal."""
+        is_first = True
+        while heard := self._heard.recv(64):
+            for number in heard:
+                if number == signal.SIGINT and not is_first:
+                    sys.stderr.write(f"\n{self._farewell}\n")
+                    sys.stderr.flush()
+                    os._exit(130)
+                is_first = is_first and number not in _GRACEFUL

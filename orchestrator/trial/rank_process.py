@@ -163,6 +163,8 @@ class RankProcess:
 
     def _should_stop(self, memory: MemoryWatch) -> bool:
         memory.note_idle()
+        if not self._has_begun:
+            self._alarm.rearm()  # the first iteration may hang too, and the log is there by now
         return self._asked_to_stop.is_set() or self._terminated
 
     def _sign(self) -> None:

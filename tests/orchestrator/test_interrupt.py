@@ -22,9 +22,9 @@ SCRIPT = textwrap.dedent(
 )
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
+def start(*arguments: str, script: str = SCRIPT) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", script, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
@@ -50,6 +50,33 @@ def test_a_second_interrupt_ends_the_process_at_once_and_names_the_next_command(
     assert process.stdout.readline() == "stopping\n"
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=2)
+
+    assert process.returncode == 130
+    assert error.strip() == "go on with resume"
+
+
+DEAF = textwrap.dedent(
+    """
+    import ctypes, signal, time
+    from orchestrator.interrupt import Interrupt
+    with Interrupt(lambda: None, "go on with resume") as interrupt:
+        print("ready", flush=True)
+        while interrupt.caught is None:
+            time.sleep(0.01)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        print("deaf", flush=True)
+        ctypes.CDLL(None).sleep(30)
+    """
+)
+
+
+def test_a_second_interrupt_does_not_wait_until_the_main_thread_is_back_from_foreign_code() -> None:
+    process = start(script=DEAF)
+    process.send_signal(signal.SIGINT)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "deaf\n"
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=10)
 
     assert process.returncode == 130
     assert error.strip() == "go on with resume"
