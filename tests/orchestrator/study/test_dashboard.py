@@ -88,6 +88,7 @@ def _names(url: str) -> list[str]:
 
 def test_the_copy_follows_while_the_block_runs_and_once_more_at_its_end(tmp_path: Path, url: str) -> None:
     paths = swept(tmp_path, kill_after=25).paths
+    optuna.storages.get_storage(url)  # two who make one database at the same time may disturb each other
     with Dashboard(url, paths, print, interval_seconds=0.01, grace_seconds=60.0):
         deadline = time.monotonic() + 20
         while not _names(url) and time.monotonic() < deadline:
