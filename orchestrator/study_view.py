@@ -6,7 +6,8 @@ needs no experiment file, and is nobody's state.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -59,9 +60,10 @@ def importances(study: optuna.Study) -> dict[str, float]:
     complete = study.get_trials(deepcopy=False, states=(OptunaState.COMPLETE,))
     if len(complete) < _FEWEST_FOR_IMPORTANCES or len({trial.values[0] for trial in complete}) == 1:
         return {}
-    # Where it is given a target, Optuna asks what makes that low.
-    sign = -1.0 if study.directions[0] is optuna.study.StudyDirection.MAXIMIZE else 1.0
-    found = optuna.importance.get_param_importances(study, target=lambda trial: sign * _first(trial))
+    with warnings.catch_warnings():
+        # It warns that what makes a target low is asked for, which is what is meant.
+        warnings.simplefilter("ignore")
+        found = optuna.importance.get_param_importances(study, target=_cost(study))
     return dict(sorted(found.items(), key=lambda each: -each[1]))
 
 
@@ -87,9 +89,18 @@ def figures_page(study: optuna.Study) -> str | None:
         figures["Pareto front"] = charts.plot_pareto_front(study, target_names=names)
     else:
         figures["Learning curves"] = charts.plot_intermediate_values(study)
-    if importances(study):
-        figures["Parameter importances"] = charts.plot_param_importances(study, **first)
+    if found := importances(study):
+        figures["Parameter importances"] = _bars(found)
     return _page(study.study_name, figures)
+
+
+def _bars(shares: Mapping[str, float]) -> Any:
+    """Optuna's own chart of importances would compute them again, and of several objectives another way."""
+    import plotly.graph_objects as go
+
+    names = list(shares)[::-1]
+    bars = go.Bar(x=[shares[name] for name in names], y=names, orientation="h")
+    return go.Figure(bars, {"xaxis": {"title": "share of the objective's variation"}})
 
 
 def _page(name: str, figures: Mapping[str, Any]) -> str:
@@ -130,6 +141,12 @@ def _frozen(trial: TrialFolder, asked: Any, objectives: Sequence[Objective]) -> 
         system_attrs={},
         intermediate_values=values,
     )
+
+
+def _cost(study: optuna.Study) -> Callable[[FrozenTrial], float]:
+    """The first objective, as something of which less is better."""
+    sign = -1.0 if study.directions[0] is optuna.study.StudyDirection.MAXIMIZE else 1.0
+    return lambda trial: sign * _first(trial)
 
 
 def _first(trial: FrozenTrial) -> float:

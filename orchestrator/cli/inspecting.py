@@ -16,6 +16,7 @@ from orchestrator.cli.frame import (
     PROGRAM,
     Command,
     json_option,
+    print_facts,
     print_json,
     show,
     storage_option,
@@ -139,6 +140,7 @@ def _ui(storage: Path, host: str, port: int) -> None:
       cpsc-orchestrate ui --port 5001
     """
     from orchestrator.mirror import ui_command
+    from orchestrator.mirror.server import sweep_pages
 
     place = StoragePaths(storage)
     if not place.mlflow_database.is_file():
@@ -148,6 +150,7 @@ def _ui(storage: Path, host: str, port: int) -> None:
         )
     arguments, environment = ui_command(place, None, host, port)
     click.echo(f"MLflow listens at http://{host}:{port} until Ctrl-C")
+    print_facts(sweep_pages(place, f"http://{host}:{port}"))
     os.execvpe(arguments[0], arguments, environment)  # noqa: S606
 
 

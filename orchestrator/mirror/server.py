@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import sys
+from contextlib import closing
 
 from orchestrator.errors import UsageError
 from orchestrator.mirror.uri import check_uri, default_uri, is_server
 from orchestrator.store.paths import StoragePaths
 
-__all__ = ["ui_command"]
+__all__ = ["sweep_pages", "ui_command"]
 
+_UNUSED = "Default"
+"""The experiment that MLflow makes for itself."""
 _SAFE = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -45,3 +49,17 @@ def ui_command(
     ]
     stores = ["--backend-store-uri", uri, "--default-artifact-root", storage.mlflow_artifacts.as_uri()]
     return [*command, *stores, "--no-serve-artifacts"], os.environ | _SAFE
+
+
+def sweep_pages(storage: StoragePaths, server: str) -> dict[str, str]:
+    """Where a server that shows the default database has the runs of each sweep, by name.
+
+    MLflow's own list leads to its pages for language models first. Empty if the database cannot be read.
+    """
+    query = "select name, experiment_id from experiments where lifecycle_stage = 'active' order by name"
+    try:
+        with closing(sqlite3.connect(f"file:{storage.mlflow_database}?mode=ro", uri=True)) as database:
+            rows = database.execute(query).fetchall()
+    except sqlite3.Error:
+        return {}
+    return {name: f"{server}/#/experiments/{number}/runs" for name, number in rows if name != _UNUSED}

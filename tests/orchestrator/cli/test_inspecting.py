@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,18 @@ def test_ui_becomes_the_server(sweep: MadeSweep, monkeypatch: pytest.MonkeyPatch
     assert arguments[arguments.index("--host") + 1] == "127.0.0.1"
     assert environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert "http://127.0.0.1:5001" in result.stdout
+
+
+def test_ui_leads_to_the_runs_of_every_sweep(sweep: MadeSweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    with sqlite3.connect(sweep.paths.storage.mlflow_database) as database:
+        database.execute("create table experiments (experiment_id integer, name text, lifecycle_stage text)")
+        rows = [(0, "Default", "active"), (3, "digits", "active"), (4, "gone", "deleted")]
+        database.executemany("insert into experiments values (?, ?, ?)", rows)
+    monkeypatch.setattr(os, "execvpe", lambda *_: None)
+
+    result = run("ui", "--storage", str(sweep.storage))
+
+    assert result.stdout.splitlines()[1:] == ["digits  http://127.0.0.1:5000/#/experiments/3/runs"]
 
 
 def test_ui_does_not_make_an_empty_database(tmp_path: Path) -> None:
