@@ -1,12 +1,7 @@
-import random
-from collections import Counter
-
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from orchestrator import decide as d
-from orchestrator.store.records import EndClass, Stage, TrialState
+from orchestrator.store.records import EndClass, TrialState
 
 RETRY = {EndClass.INFRASTRUCTURE: 2, EndClass.OUT_OF_MEMORY: 1}
 
@@ -233,66 +228,3 @@ def test_a_plateau_ends_the_search() -> None:
 
     assert isinstance(actions[0], d.Finish)
     assert "plateau" in (after.closed or "")
-
-
-def drive(seed: int, trials: int, slots: int, confirm: bool) -> Counter[str]:
-    """A whole sweep on an imaginary cluster that fails at random; every invariant is checked on the way."""
-    chance = random.Random(seed)
-    current, committed, runs, now, suggested = (
-        state(trials=trials, confirm=confirm),
-        Counter[str](),
-        0,
-        0.0,
-        0,
-    )
-    while True:
-        now += chance.random() * 10
-        if len(current.live) < slots:
-            current, (action,) = step(current, d.SlotFree(now))
-            match action:
-                case d.AskStudy(number):
-                    assert number == suggested
-                    suggested += 1
-                    known = sorted(name for name, trial in current.trials.items() if trial.number is not None)
-                    again = bool(known) and chance.random() < 0.2
-                    event = d.Duplicated(chance.choice(known)) if again else d.Suggested(f"t{number}")
-                    current, _ = step(current, event)
-                    continue
-                case d.RunTrial(name, attempt):
-                    runs += 1
-                    assert name not in committed
-                    assert attempt == current.trials[name].attempts
-                    continue
-                case d.PlanConfirm():
-                    assert not current.live
-                    current, _ = step(current, d.Confirmed(("c1", "c2")))
-                    continue
-                case d.Finish():
-                    assert not current.live
-                    assert not current.waiting
-                    break
-        if current.live:
-            name = chance.choice(sorted(current.live))
-            if chance.random() < 0.3 and current.trials[name].stage is Stage.SEARCH:
-                current, actions = step(current, d.Reported(name, True))
-                committed.update(action.name for action in actions if isinstance(action, d.Commit))
-            ended = chance.choice(
-                [EndClass.COMPLETE, EndClass.INFRASTRUCTURE, EndClass.DIVERGED, EndClass.PREEMPTED]
-            )
-            current, actions = step(current, d.Ended(name, ended, now, objective=chance.random()))
-            committed.update(action.name for action in actions if isinstance(action, d.Commit))
-    assert suggested <= trials
-    assert set(committed) == set(current.trials)
-    assert all(trial.state.is_final for trial in current.trials.values())
-    assert runs == sum(trial.attempts for trial in current.trials.values())
-    return committed
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.integers(0, 2**32), st.integers(1, 12), st.integers(1, 4), st.booleans())
-def test_whatever_fails_every_trial_is_committed_exactly_once_and_nothing_is_left_over(
-    seed: int, trials: int, slots: int, confirm: bool
-) -> None:
-    committed = drive(seed, trials, slots, confirm)
-
-    assert set(committed.values()) == {1}
