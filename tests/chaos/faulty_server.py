@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal, Self
 
@@ -52,10 +53,11 @@ class FaultyServer:
                 if kind == "slow":
                     time.sleep(_SLOW_SECONDS)
                 status, body = _ERRORS[server.requests % len(_ERRORS)] if kind == "errors" else (500, b"{}")
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+                with suppress(OSError):  # nobody may be waiting for it any more
+                    self.send_response(status)
+                    self.send_header("Content-Length", str(len(body)))
+                    self.end_headers()
+                    self.wfile.write(body)
 
             do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _answer
 

@@ -1,14 +1,11 @@
-"""Sweeps as a user runs them: the command in its own process, a real Ray, real training, real kills."""
+"""Sweeps as a user runs them: the command in its own process, a real Ray, real training. See also tests/chaos."""
 
 import json
-import os
-import random
 import re
 import shutil
 import signal
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,7 @@ from cpsc_core.settings import TrialSettings
 from orchestrator.store.folder import SweepFolder, TrialFolder
 from orchestrator.store.paths import StoragePaths, SweepPaths
 from orchestrator.store.records import Stage, TrialState
-from tests.support.command import EXPERIMENT, command, document, kill_when, start, wait_for
+from tests.support.command import EXPERIMENT, command, document, start, wait_for
 from tests.support.trials import digest, finish
 
 
@@ -195,43 +192,6 @@ def test_a_wrong_file_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
-def kill_and_resume(experiment: Path, storage: Path, name: str, kills: list[int], *extra: str) -> Path:
-    """A sweep killed each time so many more epochs are done, then resumed to its end."""
-    root = storage / name
-    arguments = ("sweep", experiment, "--storage", storage, "--set", f"name={name}", *extra)
-    for more in kills:
-        goal = epochs_done(root) + more
-        kill_when(start(*arguments), lambda goal=goal: epochs_done(root) >= goal)  # type: ignore[misc]
-        arguments = ("resume", name, "--storage", storage)
-    command("resume", name, "--storage", storage)
-    return root
-
-
-def check_resumed(root: Path, folder: Path, numbers: int) -> None:
-    """Nothing lost, nothing run twice, and every trial as if nothing had happened."""
-    found = trials(root)
-    search = [trial for trial in found if trial.record.stage is Stage.SEARCH]
-    assert [trial.record.number for trial in search] == list(range(numbers))
-    assert all(trial.result is not None for trial in found)
-    for trial in found:
-        finals = [
-            trial.paths.attempt(n)
-            for n in trial.attempts
-            if '"final"' in trial.paths.attempt(n).metrics.read_text()
-        ]
-        assert len(finals) == (trial.state is TrialState.COMPLETE)
-        assert trial.state is not TrialState.COMPLETE or equals_undisturbed(trial, folder)
-    assert not list(root.rglob("*.draft"))
-
-
-def test_a_controller_killed_twice_loses_nothing_and_repeats_nothing(
-    tiny: Path, storage: Path, experiment: Path, tmp_path: Path
-) -> None:
-    root = kill_and_resume(experiment, storage, "killed", [3, 6])
-
-    check_resumed(root, tmp_path, 6)
-
-
 def ray_processes() -> set[int]:
     names = ("raylet", "gcs_server")
     return {process.pid for process in psutil.process_iter() if process.name() in names}
@@ -264,40 +224,3 @@ def test_ctrl_c_checkpoints_and_says_how_to_go_on_while_a_second_controller_is_r
     assert all(trial.result is None and trial.paths.attempt(1).checkpoint_points() for trial in trials(root))
     assert document("status", name, "--storage", storage)["state"] == "interrupted"
     wait_for(lambda: ray_processes() <= before, seconds=30)
-
-
-@pytest.mark.slow
-def test_a_controller_killed_at_random_again_and_again_ends_like_one_never_killed(
-    tiny: Path, storage: Path, experiment: Path, tmp_path: Path
-) -> None:
-    """With one slot the whole table is equal; kills fall on start-up and shutdown too."""
-    one_slot = ("--set", f"resources.cpus_per_worker={psutil.cpu_count()}")
-    command("sweep", experiment, "--storage", storage, "--set", "name=whole", *one_slot)
-    chance = random.Random(7)
-    root, arguments = (
-        storage / "chaos",
-        ("sweep", experiment, "--storage", storage, "--set", "name=chaos", *one_slot),
-    )
-    for _ in range(10):
-        process = start(*arguments)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=chance.uniform(1, 20))
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        if (root / "manifest.json").exists():
-            arguments = ("resume", "chaos", "--storage", storage)
-    command(*arguments)
-
-    def rows(path: Path) -> list[tuple[Any, ...]]:
-        return [
-            (
-                each.name,
-                each.state,
-                each.result and each.result.objective,
-                each.result and each.result.metrics,
-            )
-            for each in trials(path)
-        ]
-
-    assert rows(root) == rows(storage / "whole")

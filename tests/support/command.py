@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -12,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["EXPERIMENT", "command", "document", "kill_when", "start", "wait_for"]
+__all__ = ["EXPERIMENT", "command", "document", "start", "wait_for"]
 
 EXPERIMENT = """
 name: tiny
@@ -72,11 +71,3 @@ def wait_for(what: Callable[[], bool], seconds: float = 120.0) -> None:
     while not what():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
-
-
-def kill_when(process: subprocess.Popen[str], ripe: Callable[[], bool]) -> None:
-    """SIGKILL a command, and all of its process group, once something is true; it must still be running."""
-    wait_for(lambda: ripe() or process.poll() is not None)
-    assert process.poll() is None, process.communicate()
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
