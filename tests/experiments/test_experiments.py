@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -140,6 +141,25 @@ def test_the_table_of_the_readme_has_the_command(file: Path) -> None:
     assert re.search(
         rf"^\| .*\[{file.stem}\]\({file.name}\).*`sweep experiments/{file.name}`", readme, re.MULTILINE
     )
+
+
+def commands() -> list[str]:
+    blocks = re.findall(r"```sh\n(.*?)```", (FOLDER / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [line for line in lines if line.split()[1] == "sweep"]
+
+
+@pytest.mark.parametrize("line", commands())
+def test_a_command_of_the_readme_is_a_valid_experiment(line: str, tmp_path: Path) -> None:
+    teacher = tmp_path / "teachers" / "resnet20-12fca82f.th"
+    teacher.parent.mkdir()
+    teacher.touch()
+    _, _, file, *options = shlex.split(line.replace("$DATA", str(tmp_path)))
+
+    config = load_experiment(FOLDER.parent / file, options[1::2]).config
+
+    assert set(options[::2]) <= {"--set"}
+    assert config.data.settings().root is not None
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
