@@ -93,7 +93,8 @@ def end(code: int, message: str, command: str) -> NoReturn:
     """Leave with a message whose last line names the cause and the exact next command."""
     message = message.strip().rstrip(".")
     following = "" if f"{PROGRAM} " in message.splitlines()[-1] else f"; next: {command}"
-    word = "" if code in _SIGNALLED else click.style("error: ", fg="red")
+    red = "error: " if os.environ.get("NO_COLOR") else click.style("error: ", fg="red")
+    word = "" if code in _SIGNALLED else red
     click.echo(f"{word}{message}{following}", err=True)
     sys.exit(code)
 

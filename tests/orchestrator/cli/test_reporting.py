@@ -152,3 +152,12 @@ def test_an_exported_student_and_its_images_are_what_their_cards_say(tmp_path: P
         [sys.executable, "-c", code + "\nassert logits.shape == (4, 10)"], cwd=tmp_path / "plain", check=True
     )
     assert "5 images are too few for 10 classes" in refused
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [("1", False), ("", True)])
+def test_errors_are_coloured_unless_nobody_wants_that(no_color: str, coloured: bool) -> None:
+    result = CliRunner(env={"NO_COLOR": no_color}).invoke(
+        main, ["best", "nowhere", "--storage", "/"], color=True
+    )
+
+    assert ("\x1b[" in result.stderr) is coloured

@@ -53,9 +53,9 @@ def assert_whole(server: str, sweep: RecordedSweep) -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_one_kind_of_fault_at_a_quarter_of_all_requests(server: str, tmp_path: Path, fault: str) -> None:
+def test_one_kind_of_fault_at_a_tenth_of_all_requests(server: str, tmp_path: Path, fault: str) -> None:
     sweep = sweep_called(f"fault-{list(FAULTS).index(fault)}", tmp_path)
-    proxy = FaultProxy(server, [FAULTS[fault]], share=0.25, chance=random.Random(1))
+    proxy = FaultProxy(server, [FAULTS[fault]], share=0.1, chance=random.Random(1))
 
     for _ in range(400):
         try:
@@ -68,14 +68,14 @@ def test_one_kind_of_fault_at_a_quarter_of_all_requests(server: str, tmp_path: P
     again.sync()
     proxy.close()
 
-    assert len(proxy.met) > 5
+    assert len(proxy.met) > 3
     assert again.backlog() == 0
     assert_whole(server, sweep)
 
 
 def test_all_kinds_at_once_with_one_mirror_that_goes_on(server: str, tmp_path: Path) -> None:
     sweep = sweep_called("faults", tmp_path)
-    proxy = FaultProxy(server, list(FAULTS.values()), share=0.2, chance=random.Random(2))
+    proxy = FaultProxy(server, list(FAULTS.values()), share=0.1, chance=random.Random(2))
     mirror = Mirror(proxy.url, sweep.paths)
 
     for _ in range(400):
@@ -86,7 +86,7 @@ def test_all_kinds_at_once_with_one_mirror_that_goes_on(server: str, tmp_path: P
             continue
     proxy.close()
 
-    assert len({id(fault) for fault in proxy.met}) > 4
+    assert len({id(fault) for fault in proxy.met}) > 3
     assert_whole(server, sweep)
 
 
