@@ -288,6 +288,8 @@ def _text(value: Any) -> str:
 def _at(content: Mapping[str, Any], path: Sequence[str]) -> Any:
     value: Any = content
     for key in path:
+        if isinstance(value, list):  # several objectives
+            return ", ".join(str(each[key]) for each in value)
         value = value.get(key) if isinstance(value, Mapping) else None
     return value
 

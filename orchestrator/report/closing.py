@@ -9,6 +9,7 @@ import yaml
 from rich.console import Group
 from rich.text import Text
 
+from orchestrator.config.search import STUDENT_ARCH
 from orchestrator.mirror.uri import is_server
 from orchestrator.report.best import best_student, find_best, tracking_uri
 from orchestrator.report.leaderboard import leaderboard_document
@@ -36,15 +37,15 @@ def closing_text(folder: SweepFolder) -> Group:
 
 
 def _parameters(best: TrialFolder) -> list[RenderableType]:
-    """The best parameters, nested as the `train` block of an experiment file nests them."""
+    """The best parameters, nested as the blocks of an experiment file nest them."""
     nested: dict[str, object] = {}
     for path, value in best.record.params.items():
-        *blocks, name = path.split(".")
+        *blocks, name = path.split(".") if path == STUDENT_ARCH else ("train", *path.split("."))
         inner = nested
         for block in blocks:
             inner = inner.setdefault(block, {})  # type: ignore[assignment]
         inner[name] = value
-    block = yaml.safe_dump({"train": nested}, sort_keys=False).rstrip()
+    block = yaml.safe_dump(nested, sort_keys=False).rstrip()
     heading = f"best parameters (trial {label(best.record.number, best.name)}, {best.name}):"
     return [Text(heading, style="bold"), Text(block)]
 

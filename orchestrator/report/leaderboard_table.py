@@ -92,7 +92,13 @@ def _columns(goals: Sequence[str]) -> Columns:
 
 def _objective(goal: str, row: Row) -> str:
     value = row["objectives"].get(goal)
-    return setting(value) if isinstance(value, int) or goal == "latency" else fixed(value)
+    match goal:
+        case "student_parameters" if value is not None:
+            return f"{value:,.0f}"
+        case "latency" if value is not None:
+            return setting(value)
+        case _:
+            return fixed(value)
 
 
 def _notes(rows: Sequence[Row], goals: Sequence[str]) -> list[str]:

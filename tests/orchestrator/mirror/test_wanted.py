@@ -205,3 +205,10 @@ def test_an_uninterrupted_trial_has_the_clock_of_its_lines(sweep: RecordedSweep)
 
     lines = [json.loads(line) for line in trial.attempt(1).metrics.read_text().splitlines()]
     assert stamps == {line["epoch"]: round((CREATED + line["seconds"]) * 1000) for line in lines}
+
+
+def test_several_objectives_are_one_tag() -> None:
+    several = {"objective": [{"metric": "val_accuracy"}, {"metric": "latency"}]}
+
+    assert provenance(several)["cpsc.objective"] == "val_accuracy, latency"
+    assert provenance({"objective": {"metric": "val_accuracy"}})["cpsc.objective"] == "val_accuracy"

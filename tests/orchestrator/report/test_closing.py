@@ -17,6 +17,16 @@ def printed(sweep: MadeSweep) -> str:
     return captured.get()
 
 
+def test_the_best_student_is_told_in_the_block_it_belongs_to(tmp_path: Path) -> None:
+    sweep = MadeSweep(tmp_path)
+    sweep.trial(0, [0.6], params={"student.lr": 0.25, "student.arch": "resnet20"})
+
+    text = printed(sweep)
+
+    block = text[text.index("train:") : text.index("digits is complete: 1 complete")]
+    assert yaml.safe_load(block) == {"train": {"student": {"lr": 0.25}}, "student": {"arch": "resnet20"}}
+
+
 def test_the_best_parameters_can_be_pasted_into_an_experiment_file(tmp_path: Path) -> None:
     sweep = MadeSweep(tmp_path)
     sweep.trial(0, [0.6], params={"loss.ikd": 0.1 + 0.2, "loss.batch_norm": 2.0, "generator.steps": 3})

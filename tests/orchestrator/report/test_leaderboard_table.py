@@ -41,19 +41,21 @@ def test_the_table_is_what_a_person_reads(tmp_path: Path, width: int, golden: st
 
 
 def test_several_objectives_have_a_column_each_and_the_front_a_star(tmp_path: Path) -> None:
-    both = [{"metric": "val_accuracy"}, {"metric": "latency", "direction": "minimize"}]
-    sweep = MadeSweep(tmp_path, manifest={"objective": both})
+    costs = ("student_parameters", "latency")
+    three = [{"metric": "val_accuracy"}, *({"metric": each, "direction": "minimize"} for each in costs)]
+    sweep = MadeSweep(tmp_path, manifest={"objective": three})
     for number, (accuracy, seconds) in enumerate([(0.7, 0.00025), (0.9, 0.003), (0.6, 0.003)]):
-        objectives = {"val_accuracy": accuracy, "latency": seconds}
+        objectives = {"val_accuracy": accuracy, "student_parameters": 75002.0, "latency": seconds}
         excess = {"latency <= 0.002": 0.5} if number == 1 else {}
         sweep.trial(number, [accuracy], objectives=objectives, excess=excess)
 
-    assert printed(sweep, width=100) == [
-        "digits: last val_accuracy, last latency; teacher resnet20: val 97.0 %, test 96.5 %",
-        "rank  trial  val accuracy  latency    best   mean5  fidelity  ikd",
-        "  1*      0        0.7000  0.00025  0.7000  0.7000    0.5000  1.0",
-        "   2      2        0.6000    0.003  0.6000  0.6000    0.5000  3.0",
-        "   -      1        0.9000    0.003  0.9000  0.9000    0.5000  2.0",
+    assert printed(sweep, width=110) == [
+        "digits: last val_accuracy, last student_parameters, last latency; "
+        "teacher resnet20: val 97.0 %, test 96.5 %",
+        "rank  trial  val accuracy  student parameters  latency    best   mean5  fidelity  ikd",
+        "  1*      0        0.7000              75,002  0.00025  0.7000  0.7000    0.5000  1.0",
+        "   2      2        0.6000              75,002    0.003  0.6000  0.6000    0.5000  3.0",
+        "   -      1        0.9000              75,002    0.003  0.9000  0.9000    0.5000  2.0",
         "* no other trial is better in one objective and worse in none",
         "breaks a constraint: 1 (latency <= 0.002)",
     ]
