@@ -101,6 +101,8 @@ class Controller:
     ) -> None:
         """Take note of an attempt's end, and decide whether the trial is tried again."""
         trial = self._read(assignment.name)
+        if is_final(trial):
+            ended, cause = EndClass.COMPLETE, None  # whatever died then had nothing left to do
         if trial.history:
             self.newest[trial.name] = trial.history[-1]
         if trial.record.number is not None and trial.result is None:
@@ -166,7 +168,7 @@ class Controller:
             },
             cause=commit.cause,
             detail=commit.detail,
-            attempt=attempt,
+            attempt=trial.written or attempt,
             generation=self._writer.lease.generation,
             node=end.node if end else None,
             lines=end.lines if end else [],

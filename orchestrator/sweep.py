@@ -253,9 +253,9 @@ class _Run:
         window = self._stack.enter_context(Window(self.paths, self.config, self.progress.say))
         with Vitals(lost_processes, self._farewell()) as vitals:
             watched = Watched(controller, pace, self.progress, window.mirror, vitals)
-            watched.tick()
+            watched.show()
             run_trials(watched, slots=slots, scratch=self.scratch)
-            watched.tick()
+            watched.show()
         return controller.state.closed or "done"
 
     def _conclude(self, writer: SweepWriter, reason: str, interrupt: Interrupt) -> Outcome:

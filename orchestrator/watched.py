@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Protocol
 
 from orchestrator.board import Pace, draw_board
@@ -12,6 +13,11 @@ from orchestrator.trial.assignment import Assignment
 from orchestrator.vitals import Vitals
 
 __all__ = ["Watched"]
+
+
+_REST = 50.0
+"""Showing thousands of trials takes a while; the controller's time is for the trials."""
+_LONGEST_REST_SECONDS = 2.0
 
 
 class Follower(Protocol):
@@ -36,6 +42,7 @@ class Watched:
         self._pace = pace
         self._progress = progress
         self._mirror = mirror
+        self._next_show = 0.0
 
     @property
     def finished(self) -> bool:
@@ -66,4 +73,12 @@ class Watched:
         """Look for a request to stop, and show how the sweep stands; raises if the cluster is dead."""
         self._vitals.refuse_death()
         self._controller.tick()
+        if time.monotonic() >= self._next_show:
+            self.show()
+
+    def show(self) -> None:
+        """Show how the sweep stands now."""
+        began = time.monotonic()
         self._progress.show(draw_board(self._controller, self._pace, self._mirror.last_error))
+        now = time.monotonic()
+        self._next_show = now + min(_REST * (now - began), _LONGEST_REST_SECONDS)

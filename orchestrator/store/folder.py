@@ -63,12 +63,21 @@ class TrialFolder:
         return TrialState.RUNNING if self.attempts else TrialState.PENDING
 
     @cached_property
-    def history(self) -> list[dict[str, Any]]:
-        """Metric lines of the trial, ascending by epoch: those of the newest attempt that wrote any."""
+    def _written(self) -> tuple[int | None, list[dict[str, Any]]]:
         for number in reversed(self.attempts):
             if lines := read_lines(self.paths.attempt(number).metrics):
-                return lines
-        return []
+                return number, lines
+        return None, []
+
+    @property
+    def written(self) -> int | None:
+        """Number of the newest attempt that wrote a metrics line; None if none did."""
+        return self._written[0]
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """Metric lines of the trial, ascending by epoch: those of the newest attempt that wrote any."""
+        return self._written[1]
 
     @cached_property
     def costs(self) -> dict[str, float]:

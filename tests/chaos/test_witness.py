@@ -87,6 +87,10 @@ FINAL_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda root: add_lines(root / "trials/b/attempts/0", line(1, 0.25)),
         "b/attempts/1/metrics.jsonl has another epoch 1 than an earlier attempt",
     ),
+    "the result of another attempt": (
+        lambda root: add_lines(root / "trials/b/attempts/2", line(1), line(2), line(3, final=True)),
+        "b has the result of attempt 1, but attempt 2 has the lines",
+    ),
     "a draft": (lambda root: (root / ".x.draft").touch(), "toy/.x.draft was left behind"),
 }
 

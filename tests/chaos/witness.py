@@ -7,7 +7,7 @@ itself. What it holds against a sweep:
 - a finished trial begins no further attempt, and no attempt of it gets another line;
 - the lines of an attempt only grow in number: none is changed, taken away, torn or written twice;
 - an epoch that was computed twice, in two attempts, gave the same line both times;
-- a number belongs to one trial, a result to the last attempt;
+- a number belongs to one trial, a result to the attempt that has the lines;
 - in the end every trial has a result and nobody has left a draft behind.
 """
 
@@ -102,9 +102,11 @@ class Witness:
             self._complain(trial, "has no legible result")
             return
         attempts = sorted(int(each.name) for each in trial.glob("attempts/*"))
-        if attempts and result["attempt"] != attempts[-1]:
+        written = [each for each in attempts if (trial / "attempts" / str(each) / "metrics.jsonl").exists()]
+        if written and result["attempt"] != written[-1]:
             self._complain(
-                trial, f"has the result of attempt {result['attempt']} and went on to {attempts[-1]}"
+                trial,
+                f"has the result of attempt {result['attempt']}, but attempt {written[-1]} has the lines",
             )
         seen: dict[int, dict[str, Any]] = {}
         for number in attempts:

@@ -381,3 +381,55 @@ def test_a_search_goes_on_in_a_wider_space_with_what_it_knows(tmp_path: Path) ->
     assert len(searched) == 10
     assert [each.params["student.steps"] for each in controller.study.study.trials[:6]] == [5] * 6
     assert all("student.steps" in trial.record.params for trial in searched[6:])
+
+
+@pytest.mark.parametrize("ended", [EndClass.INFRASTRUCTURE, EndClass.PREEMPTED, EndClass.HANG])
+def test_a_process_that_dies_after_the_last_line_takes_nothing_with_it(
+    tmp_path: Path, ended: EndClass
+) -> None:
+    class DyingLast(Simulator):
+        def _advance(self, orders: Controller, assignment: Any) -> bool:
+            hear_end = orders.hear_end
+            orders.hear_end = lambda assigned, how, *more: hear_end(  # type: ignore[method-assign]
+                assigned, ended if how is EndClass.COMPLETE else how, *more
+            )
+            try:
+                return super()._advance(orders, assignment)
+            finally:
+                del orders.hear_end
+
+    run(experiment(), tmp_path / "toy", DyingLast())
+    run(experiment(), tmp_path / "whole", Simulator())
+
+    assert table(tmp_path / "toy") == table(tmp_path / "whole")
+    assert all(trial.attempts == [1] for trial in trials(tmp_path / "toy"))
+
+
+def test_a_result_names_the_attempt_that_its_metrics_come_from(tmp_path: Path) -> None:
+    config = experiment(
+        "pruner.name=none", "budget.trials=1", "sampler.name=random", "retry.infrastructure=1"
+    )
+    lost = _suggested(config, tmp_path / "first")[0]
+
+    class DyingAgain(Simulator):
+        def _open(self, assignment: Any) -> None:
+            if assignment.attempt == 1:
+                super()._open(assignment)
+
+        def _advance(self, orders: Controller, assignment: Any) -> bool:
+            if assignment.attempt == 1:
+                return super()._advance(orders, assignment)
+            orders.hear_end(assignment, EndClass.INFRASTRUCTURE, "lost", [], "here")
+            return False
+
+    run(
+        config,
+        tmp_path / "toy",
+        DyingAgain(faults={lost.name: [(5, EndClass.INFRASTRUCTURE)]}),
+    )
+
+    (trial,) = trials(tmp_path / "toy")
+    assert trial.attempts == [1, 2]
+    assert trial.result is not None
+    assert (trial.result.state, trial.result.attempt) == (TrialState.FAILED, 1)
+    assert trial.result.metrics["epoch"] == 4
