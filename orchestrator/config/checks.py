@@ -13,7 +13,6 @@ from orchestrator.config.condition_checks import conditions_can_hold
 from orchestrator.config.data_checks import data_is_described, generator_can_draw
 from orchestrator.config.document import Keys, Node, Problem, shown
 from orchestrator.config.enqueue_checks import enqueued_lie_in_the_space
-from orchestrator.config.environment import holds_credentials
 from orchestrator.config.messages import unknown
 from orchestrator.config.networks import unknown_network
 from orchestrator.config.objective_checks import (
@@ -26,6 +25,7 @@ from orchestrator.config.objective_checks import (
 from orchestrator.config.schema import SweepConfig
 from orchestrator.config.search import Choices, FloatRange, IntRange
 from orchestrator.config.search_checks import search_fits_train
+from orchestrator.credentials import holds_credentials
 
 __all__ = ["CHECKS", "Check", "FILE_CHECKS"]
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from orchestrator.config.difference import MAY_CHANGE
 from orchestrator.config.document import Keys, Node, Problem
 from orchestrator.config.yaml_file import scalar, text_problem
 
-__all__ = ["expand", "find_misuse", "find_secrets", "holds_credentials"]
+__all__ = ["expand", "find_misuse", "find_secrets"]
 
 _REFERENCE = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -56,12 +55,6 @@ def find_secrets(root: Node) -> Iterator[Problem]:
                 )
         if isinstance(node.value, str) and _SECRET_IN_ADDRESS.search(_REFERENCE.sub("", node.value)):
             yield Problem(keys, "holds a password or token in plain text; write ${env:NAME} in its place")
-
-
-def holds_credentials(address: str) -> bool:
-    """Whether an address has a password in it, or, at a web server, a user name that may be a token."""
-    parts = urlsplit(address)
-    return parts.password is not None or (parts.scheme in ("http", "https") and "@" in parts.netloc)
 
 
 def _misuse(keys: Keys, text: str, environment: Mapping[str, str]) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from orchestrator.credentials import holds_credentials
 from orchestrator.errors import ConfigError
 from orchestrator.store.paths import StoragePaths
 
@@ -23,9 +24,6 @@ def check_uri(uri: str) -> str:
 
     A URI is written to mirror.json, to manifests and to logs, where a password must not lie.
     """
-    # The schema of experiment files takes half a second to import, and `best` has no other use for it.
-    from orchestrator.config.environment import holds_credentials
-
     if holds_credentials(uri):
         raise ConfigError(
             f"tracking.uri for {urlsplit(uri).hostname} carries credentials; leave them out and set "
