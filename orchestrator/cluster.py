@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -112,7 +114,8 @@ def open_cluster(address: str | None, scratch: Path) -> Iterator[Cluster]:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         try:
-            ray.init(**_options(address, scratch))
+            with _keeping_signal_handlers():
+                ray.init(**_options(address, scratch))
         except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
             raise UnreachableError(_unreachable(address, error)) from error
         yield _look(ray)
@@ -132,6 +135,18 @@ def lost_processes() -> set[str]:
     if global_worker.node is None:
         return set()
     return {kind for kind, _ in global_worker.node.dead_processes()} & _VITAL
+
+
+@contextmanager
+def _keeping_signal_handlers() -> Iterator[None]:
+    """Put our handlers back: with Ray's own for SIGTERM the process aborts, and nothing is checkpointed."""
+    ours = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in ours.items():
+                signal.signal(number, handler)
 
 
 def _options(address: str | None, scratch: Path) -> dict[str, Any]:

@@ -276,6 +276,11 @@ def test_what_the_controller_raises_ends_the_sweep_at_once_and_is_raised(
         assert not psutil.pid_exists(pid)
 
 
+def test_ray_does_not_take_the_signals_that_ask_for_a_checkpoint(scratch: Path) -> None:
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        assert not getattr(signal.getsignal(number), "__module__", "").startswith("ray")
+
+
 def test_the_modules_of_controller_and_driver_import_without_torch() -> None:
     script = (
         "import sys, orchestrator.sweep, orchestrator.trial.tune, orchestrator.trial.driver, "
