@@ -64,8 +64,8 @@ PRESETS: Mapping[str, Preset] = {
         adversary="unbounded",
         batch_norm_distance="absolute",
     ),
-    # Images of the class that was asked for, without a worse student; measured by
-    # experiments/benchmarks/presets.py. No term can outgrow the others, so their weights mean something.
+    # Images of the class that was asked for, and a student hardly worse: experiments/benchmarks/presets.py.
+    # No term can outgrow the others, so their weights mean something.
     "strong": Preset(
         generator_optimiser="persistent",
         pseudo_label_on="logits",

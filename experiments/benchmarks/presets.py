@@ -48,7 +48,7 @@ BY_HAND = LossSettings(ikd=1.0, batch_norm=1.0, contrastive=0.5, pseudo_label=0.
 BALANCED = LossSettings(ikd=1.0, batch_norm=0.15, contrastive=0.0, pseudo_label=0.12)
 """Good weights for the strong preset, whose terms are of one size."""
 USUAL_GENERATOR = GeneratorSettings(latent_dim=64, width=32, steps=1, lr=1e-3)
-STRONG_GENERATOR = replace(USUAL_GENERATOR, steps=2, lr=3e-3)
+STRONG_GENERATOR = replace(USUAL_GENERATOR, lr=3e-3)
 FROZEN_GENERATOR = replace(USUAL_GENERATOR, lr=1e-30)  # too small a rate to change any weight
 
 
