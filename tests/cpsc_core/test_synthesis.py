@@ -19,9 +19,10 @@ from cpsc_core.data.labelled import PlacedData
 from cpsc_core.distill.generator import Generator
 from cpsc_core.errors import ExportError
 from cpsc_core.networks.output import Output
-from cpsc_core.settings import DataSettings, TrialSettings
+from cpsc_core.settings import DataSettings, TeacherTraining, TrialSettings
 from cpsc_core.synthesis import Synthesis, synthesise
 from cpsc_core.teacher import load_teacher
+from cpsc_core.teacher_training import train_teacher
 from cpsc_core.weights import save_tensors
 from tests.support.students import trial_settings
 
@@ -105,10 +106,15 @@ class Measuring(Rotating):
         return Output(logits_BC, self.network(images_BCHW).features_BD)
 
 
-def test_label_and_logits_are_what_the_teacher_says_of_the_image_in_the_file(
-    settings: TrialSettings, generator: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def _measures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(synthesis, "load_teacher", lambda *given: Measuring(load_teacher(*given)))
+
+
+@pytest.mark.usefixtures("_measures")
+def test_label_and_logits_are_what_the_teacher_says_of_the_image_in_the_file(
+    settings: TrialSettings, generator: Path, tmp_path: Path
+) -> None:
     write(settings, generator, tmp_path, train=20)
 
     rows = pq.read_table(tmp_path / "train-00000-of-00001.parquet")
@@ -159,3 +165,20 @@ def test_fewer_images_than_classes_are_refused(
 ) -> None:
     with pytest.raises(ExportError, match="9 images are too few for 10 classes"):
         write(settings, generator, tmp_path, train=9)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_measures")
+def test_a_network_is_trained_on_what_was_written(
+    settings: TrialSettings, generator: Path, tmp_path: Path
+) -> None:
+    found = write(settings, generator, tmp_path, train=400, test=40)
+    block = dict(found.data)
+    statistics = block.pop("normalization")
+    block |= {"classes": tuple(block["classes"])} | {key: tuple(value) for key, value in statistics.items()}
+    training = TeacherTraining(epochs=2, batch_size=32)
+
+    reports = list(train_teacher("resnet8", DataSettings(**block), training, threads=1, device="cpu"))
+
+    assert [report.epoch for report in reports] == [1, 2]
+    assert 0.0 <= reports[-1].accuracy["val"] <= 1.0
