@@ -48,6 +48,7 @@ THE_WHOLE = (
     "train.epochs=2",
     "pruner={name: successive_halving, min_epochs: 1, reduction_factor: 2}",
     "sampler={name: random}",
+    "enqueue=[]",
     "budget={trials: 2}",
     "confirm={top: 1, seeds: 1}",
     "resources={workers: 1, gpus_per_worker: 0, cpus_per_worker: 1}",
@@ -97,8 +98,10 @@ def data_of(file: Path) -> str:
     return load_experiment(file, ("teacher.checkpoint=null",)).config.data.name
 
 
-def shrunk(file: Path, small_data: dict[str, str], overrides: tuple[str, ...]) -> Experiment:
-    return load_experiment(file, (small_data[data_of(file)], *overrides))
+def shrinking(file: Path, small_data: dict[str, str], overrides: tuple[str, ...]) -> tuple[str, ...]:
+    """All that makes an experiment small."""
+    data = data_of(file)
+    return (small_data[data], *overrides, *(() if data == "digits" else ("data.size=16",)))
 
 
 def untrained(config: Experiment, folder: Path) -> TeacherSettings:
@@ -166,8 +169,7 @@ def test_a_command_of_the_readme_is_a_valid_experiment(line: str, tmp_path: Path
 def test_one_iteration_of_every_experiment_runs(
     file: Path, small_data: dict[str, str], tmp_path: Path
 ) -> None:
-    smaller = () if data_of(file) == "digits" else ("data.size=16",)
-    experiment = shrunk(file, small_data, (*ONE_ITERATION, *smaller))
+    experiment = load_experiment(file, shrinking(file, small_data, ONE_ITERATION))
     config, data = experiment.config, experiment.config.data.settings()
     trial = TrialSettings(
         data=data,
@@ -190,8 +192,8 @@ def test_one_iteration_of_every_experiment_runs(
 def test_every_experiment_runs_from_its_teacher_to_the_test(
     file: Path, small_data: dict[str, str], tmp_path: Path
 ) -> None:
-    overrides = (small_data[data_of(file)], *THE_WHOLE)
-    search = shrunk(file, small_data, THE_WHOLE).config.search
+    overrides = shrinking(file, small_data, THE_WHOLE)
+    search = load_experiment(file, overrides).config.search
 
     command("sweep", file, *(word for each in overrides for word in ("--set", each)), "--storage", tmp_path)
 
