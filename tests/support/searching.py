@@ -28,6 +28,25 @@ def quality(params: Mapping[str, Any], epoch: int) -> dict[str, float]:
     return {"val_accuracy": height * epoch / (epoch + 1.0), "generator_kl": steps / epoch}
 
 
+@dataclass(frozen=True)
+class _MadeTrial(TrialFolder):
+    """A trial without files."""
+
+    lines: list[Mapping[str, Any]]
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        return [dict(line) for line in self.lines]
+
+    @property
+    def attempts(self) -> list[int]:  # type: ignore[override]
+        return [1] if self.lines else []
+
+    @property
+    def costs(self) -> dict[str, float]:  # type: ignore[override]
+        return {}
+
+
 def made_trial(
     suggestion: Suggestion, settings: TrialSettings, lines: Sequence[Mapping[str, Any]], result: Result | None
 ) -> TrialFolder:
@@ -43,9 +62,7 @@ def made_trial(
         created=0.0,
         generation=1,
     )
-    trial = TrialFolder(TrialPaths(Path("/nowhere")), record, result)
-    vars(trial).update(history=list(lines), attempts=[1] if lines else [], costs={})
-    return trial
+    return _MadeTrial(TrialPaths(Path("/nowhere")), record, result, list(lines))
 
 
 def result_of(
