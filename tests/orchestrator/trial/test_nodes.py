@@ -1,0 +1,92 @@
+"""Sweeps on a cluster of two machines, of which one is wanted back, dies, or is needed by a second rank."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cpsc_core.attempt import read_lines
+from cpsc_core.settings import TrialSettings
+from orchestrator.store.records import EndClass
+from tests.support.command import EXPERIMENT, command, start, wait_for
+from tests.support.ranks import finish_on_ranks
+from tests.support.ray_sweep import as_if_undisturbed, found, trials
+from tests.support.trials import digest
+from tests.support.two_nodes import TwoNodes, two_nodes
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+PLAIN = ("confirm.top=0", "pruner.name=none", "retry.infrastructure=1", "retry.error=0")
+
+
+@pytest.fixture
+def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TwoNodes]:
+    with two_nodes(tmp_path) as nodes:
+        for name, value in nodes.environment.items():
+            monkeypatch.setenv(name, value)
+        yield nodes
+
+
+def arguments(nodes: TwoNodes, folder: Path, *fields: str) -> list[str]:
+    path = folder / "tiny.yaml"
+    path.write_text(EXPERIMENT)
+    overrides = [part for field in (*PLAIN, *fields) for part in ("--set", field)]
+    return ["sweep", str(path), "--storage", str(folder), "--address", nodes.address, *overrides]
+
+
+def wait_until_both_train(root: Path) -> None:
+    def both() -> bool:
+        files = root.glob("trials/*/attempts/1/metrics.jsonl")
+        return sum(len(read_lines(path)) >= 2 for path in files) == 2
+
+    wait_for(both, seconds=240)
+
+
+def test_a_trial_on_a_machine_that_is_wanted_back_leaves_with_a_checkpoint_and_counts_as_no_failure(
+    nodes: TwoNodes, tmp_path: Path
+) -> None:
+    fields = ("budget.trials=2", "train.epochs=150", "retry.infrastructure=0")
+    process = start(*arguments(nodes, tmp_path, *fields))
+    root = tmp_path / "tiny"
+    wait_until_both_train(root)
+    nodes.drain()
+    out, error = process.communicate(timeout=400)
+
+    assert process.returncode == 0, (out, error)
+    stayed, left = sorted(trials(root), key=lambda trial: len(trial.ends))
+    assert [end.ended for end in stayed.ends.values()] == [EndClass.COMPLETE]
+    assert [end.ended for end in left.ends.values()] == [EndClass.PREEMPTED, EndClass.COMPLETE]
+    assert "is drained" in (left.ends[1].cause or "")
+    point = left.paths.attempt(1).checkpoint_points()[-1]
+    assert point.epoch == len(read_lines(left.paths.attempt(1).metrics))
+    assert all(as_if_undisturbed(trial, tmp_path / "whole") for trial in (stayed, left))
+
+
+def test_a_trial_on_a_machine_that_dies_goes_on_from_its_checkpoint_on_another(
+    nodes: TwoNodes, tmp_path: Path
+) -> None:
+    process = start(*arguments(nodes, tmp_path, "budget.trials=2", "train.epochs=150"))
+    root = tmp_path / "tiny"
+    wait_until_both_train(root)
+    nodes.kill()
+    nodes.add()
+    out, error = process.communicate(timeout=400)
+
+    assert process.returncode == 0, (out, error)
+    stayed, moved = sorted(trials(root), key=lambda trial: len(trial.ends))
+    assert [end.ended for end in stayed.ends.values()] == [EndClass.COMPLETE]
+    assert [end.ended for end in moved.ends.values()] == [EndClass.INFRASTRUCTURE, EndClass.COMPLETE]
+    assert all(as_if_undisturbed(trial, tmp_path / "whole") for trial in (stayed, moved))
+
+
+def test_a_trial_takes_two_machines_if_it_may_and_is_refused_if_it_fits_on_none(
+    nodes: TwoNodes, tmp_path: Path
+) -> None:
+    refused = command(*arguments(nodes, tmp_path, "name=wide", "resources.cpus_per_worker=2"), code=2)
+    command(*arguments(nodes, tmp_path, "budget.trials=1", "resources.workers=2"))
+
+    assert "missing: 1 CPU(s) on one node" in refused
+    assert trials(tmp_path / "wide") == []
+    (trial,) = trials(tmp_path / "tiny")
+    settings = TrialSettings.from_dict(trial.record.settings)
+    assert found(trial) == digest(finish_on_ranks(2, settings, tmp_path / "whole"))
