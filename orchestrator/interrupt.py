@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Thread
 from types import FrameType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 __all__ = ["Interrupt"]
 
+_STDERR = 2
+_SHOW_CURSOR = "\x1b[?25h"
 _GRACEFUL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -63,13 +65,18 @@ class Interrupt:
             self.caught = signal.Signals(number)
             self._on_first()
 
+    def _leave(self) -> NoReturn:
+        """Say how to go on, past a live display that has taken stderr and hidden the cursor, and be gone."""
+        cursor = _SHOW_CURSOR if os.isatty(_STDERR) else ""
+        with suppress(OSError):
+            os.write(_STDERR, f"{cursor}\n{self._farewell}\n".encode())
+        os._exit(130)
+
     def _listen(self) -> None:
         """End the process at the first SIGINT that is not the first signal."""
         is_first = True
         while heard := self._heard.recv(64):
             for number in heard:
                 if number == signal.SIGINT and not is_first:
-                    sys.stderr.write(f"\n{self._farewell}\n")
-                    sys.stderr.flush()
-                    os._exit(130)
+                    self._leave()
                 is_first = is_first and number not in _GRACEFUL
