@@ -219,7 +219,7 @@ class MemoryServer:
                     "params": run.params,
                     "points": sorted((p.key, p.step, p.timestamp, repr(p.value)) for p in run.points),
                     "images": sorted(run.images),
-                    "files": dict(sorted(run.files.items())),
+                    "files": {name: Attachment(name, run.files[name]).digest for name in sorted(run.files)},
                     "inputs": sorted(run.inputs),
                 }
                 for run in self.runs

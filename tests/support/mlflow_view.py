@@ -8,6 +8,8 @@ from typing import Any
 
 from mlflow import MlflowClient
 
+from orchestrator.mirror.tracker import Attachment
+
 __all__ = ["shown"]
 
 
@@ -50,10 +52,12 @@ def _run(client: MlflowClient, run: Any, names: dict[str, str]) -> dict[str, Any
     }
 
 
-def _files(client: MlflowClient, run_id: str) -> dict[str, bytes]:
+def _files(client: MlflowClient, run_id: str) -> dict[str, str]:
+    """Digests of the files on the top level of a run, by name."""
     names = sorted(each.path for each in client.list_artifacts(run_id) if not each.is_dir)
     with tempfile.TemporaryDirectory() as folder:
-        return {name: Path(client.download_artifacts(run_id, name, folder)).read_bytes() for name in names}
+        files = {name: Path(client.download_artifacts(run_id, name, folder)) for name in names}
+        return {name: Attachment(name, path.read_bytes()).digest for name, path in files.items()}
 
 
 def _inputs(client: MlflowClient, run_id: str) -> list[str]:
