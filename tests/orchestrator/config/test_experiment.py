@@ -49,6 +49,8 @@ def value_of(path: str) -> st.SearchStrategy[Any]:
                 "loss.ikd_form": ["mse", "log_mse"],
             }[path]
         )
+    if field_kind(path) is bool:
+        return st.booleans()
     if field_kind(path) is int:
         return COUNTS
     return FRACTIONS if field_limits(HINTS[path])[1] <= 1 else FRACTIONS | st.integers(1, 50)
