@@ -1,4 +1,7 @@
-"""Sweeps as a user runs them: the command in its own process, a real Ray, real training. See also tests/chaos."""
+"""Sweeps as a user runs them: the command in its own process, a real Ray, real training.
+
+tests/chaos has more of them, with worse luck.
+"""
 
 import json
 import re
