@@ -15,7 +15,7 @@ from orchestrator.vitals import Vitals
 __all__ = ["Watched"]
 
 
-_REST = 50.0
+_REST = 200.0
 """Showing thousands of trials takes a while; the controller's time is for the trials."""
 _LONGEST_REST_SECONDS = 2.0
 
