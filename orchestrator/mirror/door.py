@@ -50,22 +50,27 @@ def open_mlflow(uri: str, experiment: str, artifacts: Path | None) -> MlflowExpe
     A database that does not exist yet is made first; of two processes that want to, one waits. Raises what
     the methods of `Tracker` raise.
     """
-    client = open_client(uri)
+    _hush()
     database = database_path(uri)
     with _asking(uri, experiment, "be opened"):
         engine = None if database is None else prepare_database(uri, database, artifacts)
-        return MlflowExperiment(client, experiment, artifacts, engine)
+        # A client opens the database, so it comes after that was made.
+        return MlflowExperiment(open_client(uri), experiment, artifacts, engine)
 
 
 def open_client(uri: str) -> Any:
     """MLflow's own client, which says nothing, reports to nobody and leaves repetitions to its user."""
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    _hush()
     from mlflow import MlflowClient
 
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _hush() -> None:
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     for logger in ("mlflow", "alembic"):
         logging.getLogger(logger).setLevel(_SILENT)
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 class MlflowExperiment:
