@@ -35,8 +35,8 @@ def test_every_experiment_of_the_repository_passes_in_an_editor(path: Path) -> N
     assert problems(path.read_text(encoding="utf-8")) == []
 
 
-def test_an_experiment_tells_editors_where_the_schema_is() -> None:
-    path = EXPERIMENTS / "digits.yaml"
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_every_experiment_tells_editors_where_the_schema_is(path: Path) -> None:
     (line,) = [line for line in path.read_text().splitlines() if line.startswith("# yaml-language-server:")]
 
     assert (path.parent / line.partition("$schema=")[2]).resolve() == (EXPERIMENTS / "schema.json").resolve()
