@@ -138,6 +138,7 @@ class _Run:
         self.progress = progress
         self.scratch = new_scratch()
         self._stack = ExitStack()
+        self._exit_code: Callable[[], int | None] = lambda: None
 
     def carry_out(self, reopen: Reopen, *, add_trials: int, takeover: bool) -> Outcome:
         try:
@@ -168,6 +169,7 @@ class _Run:
             stack.enter_context(logging_to(self.paths.log))
             stack.callback(self.paths.stop.unlink, missing_ok=True)
             interrupt = stack.enter_context(Interrupt(self._ask_to_stop, self._farewell()))
+            self._exit_code = lambda: interrupt.exit_code
             try:
                 reason = self._stages(writer)
             except UnreachableError as error:
@@ -251,7 +253,7 @@ class _Run:
         pace = Pace(time.monotonic, slots)
         self._stack.enter_context(dashboard_of(self.config.optuna_storage, self.paths, self.progress.say))
         window = self._stack.enter_context(Window(self.paths, self.config, self.progress.say))
-        with Vitals(lost_processes, self._farewell()) as vitals:
+        with Vitals(lost_processes, self._farewell(), signalled=self._exit_code) as vitals:
             watched = Watched(controller, pace, self.progress, window.mirror, vitals)
             watched.show()
             run_trials(watched, slots=slots, scratch=self.scratch)

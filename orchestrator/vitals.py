@@ -20,12 +20,21 @@ class Vitals:
     """A context manager that watches, from a thread, whether anything vital is lost while its block runs.
 
     `refuse_death` raises then. A thread that is caught in a call which Ray never answers cannot raise: if the
-    block has not ended `grace_seconds` later the process ends with 3. What is on disk is whole at every
-    moment, so nothing needs to be tidied up first.
+    block has not ended `grace_seconds` later the process ends with 3, or as `signalled` says. What is on disk
+    is whole at every moment, so nothing needs to be tidied up first.
     """
 
-    def __init__(self, lost: Callable[[], set[str]], farewell: str, *, grace_seconds: float = 15.0) -> None:
+    def __init__(
+        self,
+        lost: Callable[[], set[str]],
+        farewell: str,
+        *,
+        signalled: Callable[[], int | None] = lambda: None,
+        grace_seconds: float = 15.0,
+    ) -> None:
+        """`signalled` gives the exit code of a signal that came before: a whole job's takes Ray along."""
         self._lost = lost
+        self._signalled = signalled
         self._farewell = farewell
         self._grace_seconds = grace_seconds
         self._left = threading.Event()
@@ -49,7 +58,7 @@ class Vitals:
                 if not self._left.wait(self._grace_seconds):
                     sys.stderr.write(f"\nerror: {self._describe(lost)}\n")
                     sys.stderr.flush()
-                    os._exit(_UNREACHABLE)
+                    os._exit(self._signalled() or _UNREACHABLE)
                 return
 
     def _describe(self, lost: set[str]) -> str:
