@@ -58,8 +58,12 @@ class Killer:
         os.killpg(pid, signal.SIGKILL) if group else os.kill(pid, signal.SIGKILL)
         self._count("controller")
 
-    def survivors(self, seconds: float = 30.0) -> dict[int, str]:
-        """Marked processes that are still alive after some time; returns as soon as there are none."""
+    def survivors(self, seconds: float = 90.0) -> dict[int, str]:
+        """Marked processes that are still alive after some time; returns as soon as there are none.
+
+        Ray's agents notice after ten seconds that their parent is gone, and then try to tell those who are
+        gone as well.
+        """
         deadline = time.monotonic() + seconds
         while (alive := self.alive()) and time.monotonic() < deadline:
             time.sleep(0.1)

@@ -29,11 +29,11 @@ def test_a_sweep_whose_controller_and_workers_are_killed_ends_like_one_that_noth
 
     sweep.go_on()
     assert sweep.watch_lines(9)
-    sweep.kill_controller(group=False)
+    sweep.kill_controller(group=True, wait=False)
     damaged = damage_checkpoint(sweep.witness.root, "flipped", chance)
     sweep.go_on()
     assert sweep.watch_lines(4)
-    sweep.kill_controller(group=True)
+    sweep.kill_controller(group=True, wait=False)
     if torn := damage_lines(sweep.witness.root, "torn", chance):
         sweep.witness.forgive(torn)
     sweep.go_on()

@@ -89,13 +89,14 @@ class Troubled:
         goal = self.lines + more
         return self.watch(lambda: self.lines >= goal)
 
-    def kill_controller(self, *, group: bool) -> None:
-        """SIGKILL the command; whatever it started must be gone before long."""
+    def kill_controller(self, *, group: bool, wait: bool = True) -> None:
+        """SIGKILL the command; whatever it started must be gone before long, which is waited for or not."""
         assert self.process is not None
         self.stage.killer.kill_controller(self.process.pid, group=group)
         self.process.wait()
         self.verdict.count("controller group" if group else "controller", self.verdict.kills)
-        self._await_orphans()
+        if wait:
+            self._await_orphans()
 
     def kill_one(self, kind: Victim) -> bool:
         """SIGKILL a random process of a kind, if there is one."""
