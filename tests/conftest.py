@@ -10,6 +10,9 @@ import pytest
 SHARED_MEMORY = Path("/dev/shm")
 NEEDED_BYTES = 2 * 1024**3
 
+# Ray reads this once in a process, when it is imported: a test may do that before the product does.
+os.environ["RAY_AUTH_MODE"] = "token"
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Temporary folders in memory, where there is room: the records of a sweep are synced one by one."""

@@ -28,7 +28,7 @@ __all__ = ["DATA"]
 )
 @json_option
 def _data(name: str | None, root: Path | None, as_json: bool) -> None:
-    """Show the data sets that experiments may name, or download NAME to --root.
+    """Show the data sets there are, or download NAME.
 
     A download is verified by the publisher's digest and unpacked. One that was cut off goes on where it was,
     and what is there already is left alone. Nothing else ever downloads anything.

@@ -87,9 +87,9 @@ def _plan(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 @click.option("--fix", is_flag=True, help="Write reports, tables and MLflow again where they are behind.")
 @json_option
 def _doctor(storage: Path, address: str | None, fix: bool, as_json: bool) -> None:
-    """Check whether this machine can run sweeps, and whether what shows them is up to date.
+    """Check whether this machine can run sweeps and show them.
 
-    Says what to do where it is not so.
+    Says what to do where it cannot, and where what shows them is not up to date.
 
     \b
     Example:

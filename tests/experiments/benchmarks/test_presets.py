@@ -13,7 +13,11 @@ SMALL = ["--seeds", "1", "--epochs", "1", "--iterations", "1", "--teacher-epochs
     ("options", "some"),
     [
         (["--contestants", "faithful", "untrained generator"], {"faithful", "untrained generator"}),
-        (["--ablation"], {"strong", "strong without label input", "fixed with the strong weights"}),
+        pytest.param(
+            ["--ablation"],
+            {"strong", "strong without label input", "fixed with the strong weights"},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_every_contestant_has_its_figures_in_the_table_and_in_the_file(

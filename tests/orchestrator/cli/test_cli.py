@@ -33,6 +33,8 @@ COMMANDS = [
     "validate",
     "plan",
     "doctor",
+    "schema",
+    "data",
     "teacher",
     "sweep",
     "resume",
