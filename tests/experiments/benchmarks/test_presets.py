@@ -15,7 +15,7 @@ SMALL = ["--seeds", "1", "--epochs", "1", "--iterations", "1", "--teacher-epochs
         (["--contestants", "faithful", "untrained generator"], {"faithful", "untrained generator"}),
         pytest.param(
             ["--ablation"],
-            {"strong", "strong without label input", "fixed with the strong weights"},
+            {"strong", "strong without label input", "fixed with relative statistics"},
             marks=pytest.mark.slow,
         ),
     ],
