@@ -92,7 +92,10 @@ class Gang:
             is_leaving = any(each.ended is EndClass.PREEMPTED for each in failures)
             self.is_sound = (self.shape.workers == 1 or together) and not is_leaving
             return failures[0]
-        return replace(said[0], node=self.host(0)) if len(said) == len(answers) else None
+        if len(said) < len(answers):
+            return None
+        self._watch.note_update()
+        return replace(said[0], node=self.host(0))
 
     def host(self, rank: int) -> str | None:
         """Name of the machine a rank is on; None before it has said so."""

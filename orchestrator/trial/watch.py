@@ -33,12 +33,18 @@ class Watch:
     def __init__(self, ranks: Sequence[Any], clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._ranks = [_Rank(handle) for handle in ranks]
+        self._has_begun = False
         self.start_anew()
 
     def start_anew(self) -> None:
         """A trial begins: nobody has been silent yet."""
+        self._has_begun = False
         for rank in self._ranks:
             rank.asked, rank.pulse, rank.heard = None, None, self._clock()
+
+    def note_update(self) -> None:
+        """An update is known to be finished, whatever the pulses said last."""
+        self._has_begun = True
 
     @property
     def terminated(self) -> list[int]:
@@ -65,7 +71,7 @@ class Watch:
         One that hangs silences all, which wait for it; the first may be scoring while the others wait.
         Before the first update they may take the time of a start.
         """
-        if not any(rank.pulse and rank.pulse.has_begun for rank in self._ranks):
+        if not self._has_begun and not any(rank.pulse and rank.pulse.has_begun for rank in self._ranks):
             limit = max(limit, START_SECONDS)
         now = self._clock()
         unheard = [now - rank.heard for rank in self._ranks]

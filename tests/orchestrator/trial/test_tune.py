@@ -103,7 +103,7 @@ def test_a_rank_that_hangs_is_killed_and_its_trial_goes_on(
     tmp_path: Path, teacher: TeacherSettings, scratch: Path
 ) -> None:
     config = tiny_experiment("budget.trials=1", LONG, "hang.seconds=2")
-    with meanwhile(signal_rank(tmp_path / "toy", signal.SIGSTOP)):
+    with meanwhile(signal_rank(tmp_path / "toy", signal.SIGSTOP, after_epoch=2)):
         run_on_ray(config, tmp_path / "toy", teacher, scratch)
 
     (trial,) = trials(tmp_path / "toy")
@@ -122,8 +122,9 @@ def test_a_rank_that_is_sent_sigterm_leaves_with_a_checkpoint_and_nothing_is_cou
     (trial,) = trials(tmp_path / "toy")
     assert [end.ended for end in trial.ends.values()] == [EndClass.PREEMPTED, EndClass.COMPLETE]
     assert trial.ends[1].cause == "its process was sent SIGTERM; it saved a checkpoint"
-    left = trial.paths.attempt(1)
-    assert left.checkpoint_points()[-1].epoch == len(read_lines(left.metrics)) >= 3
+    start = (read_json(trial.paths.attempt(2).process) or {})["start"]
+    assert start["attempt"] == 1
+    assert start["epoch"] == len(read_lines(trial.paths.attempt(1).metrics)) >= 3
     assert as_if_undisturbed(trial, tmp_path / "whole")
 
 
