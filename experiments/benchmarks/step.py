@@ -71,7 +71,7 @@ class Figures:
     ratio: float
     """How many times faster than the plain loop."""
     generator_loss_difference: float
-    """Of the mean loss in the first iteration from the plain loop's, relative."""
+    """Of the loss of the first step from the plain loop's, relative."""
     student_loss_difference: float
     """Likewise for the student."""
     peak_memory_bytes: int
@@ -100,25 +100,23 @@ class Contestant:
         _let_it_see_something(teacher, image)
         self.draws = LatentDraws.of(self.settings, image.num_classes)
         self.iteration = 0
-        self.step: dict[str, Callable[[Latents], Any]]
         if variant == "plain":
             with seeded(self.settings.seed, "generator"):
                 weights = Generator(self.settings.generator, image).state_dict()
             generator = PlainGenerator(self.settings.generator, image).to(self.device)
             generator.load_state_dict(weights)
             self.plain = PlainLoop(self.settings.loss, teacher, student, generator, lr=0.01)
-            self.run, self.losses = self._run_plain, self._plain_losses
-            self.seen: dict[str, list[float]] = {"generator": [], "student": []}
+            self.run, self.first_losses = self._run_plain, self._plain_losses
         else:
             self.trainer = Trainer(
                 self.settings, teacher=teacher, student=student, image=image, device=self.device
             )
-            self.run, self.losses = self._run_trainer, self._trainer_losses
+            self.run, self.first_losses = self._run_trainer, self._trainer_losses
 
     def _run_plain(self) -> None:
         for player, step in (("generator", self.plain.generator_step), ("student", self.plain.student_step)):
             for latents in self._latents(player):
-                self.seen[player].append(step(*(tensor.to(self.device) for tensor in latents)))
+                step(*(tensor.to(self.device) for tensor in latents))
         self.iteration += 1
 
     def _run_trainer(self) -> None:
@@ -137,10 +135,22 @@ class Contestant:
         return [self.draws(player, 0, self.iteration * steps + step) for step in range(steps)]
 
     def _plain_losses(self) -> dict[str, float]:
-        return {player: statistics.fmean(losses) for player, losses in self.seen.items()}
+        """Of one step of each player; the student goes first, since the generator's steps follow a sign, in
+        which a difference of rounding grows."""
+        return {
+            player: step(*(tensor.to(self.device) for tensor in self._latents(player)[0]))
+            for player, step in (
+                ("student", self.plain.student_step),
+                ("generator", self.plain.generator_step),
+            )
+        }
 
     def _trainer_losses(self) -> dict[str, float]:
-        return {player: means.means()[f"{player}_loss"] for player, means in self.trainer._means.items()}
+        trainer = self.trainer
+        trainer._update_student(*trainer._placed(self._latents("student")[0]))
+        with trainer._student_held():
+            trainer._update_generator(*trainer._placed(self._latents("generator")[0]))
+        return {player: means.means()[f"{player}_loss"] for player, means in trainer._means.items()}
 
 
 def main() -> None:
@@ -151,18 +161,22 @@ def main() -> None:
         print(_memory_of(pair, variant, options))
         return
     peaks = {half: _peak(half, options.device) for half in (torch.float32, torch.bfloat16)}
-    figures = [each for pair in options.pairs for each in _compare(pair, options, peaks)]
-    _print(figures, peaks, options)
-    if options.json:
-        Path(options.json).write_text(json.dumps([asdict(each) for each in figures], indent=2) + "\n")
+    _print_machine(peaks, options)
+    figures: list[Figures] = []
+    for pair in options.pairs:
+        compared = _compare(pair, options, peaks)
+        figures += compared
+        _print(compared)
+        if options.json:
+            Path(options.json).write_text(json.dumps([asdict(each) for each in figures], indent=2) + "\n")
 
 
 def _compare(pair: str, options: argparse.Namespace, peaks: Mapping[torch.dtype, float]) -> list[Figures]:
     contestants = {variant: Contestant(pair, variant, options) for variant in options.variants}
-    losses, operations = {}, {}
-    for variant, contestant in contestants.items():  # the first iteration warms up, compiles, and is compared
+    losses = {variant: contestant.first_losses() for variant, contestant in contestants.items()}
+    operations = {}
+    for contestant in contestants.values():  # warms up and compiles
         contestant.run()
-        losses[variant] = contestant.losses()
     for variant, contestant in contestants.items():
         operations[variant] = _count_operations(contestant) if "compile" not in variant else None
     seconds: dict[str, list[float]] = {variant: [] for variant in contestants}
@@ -278,14 +292,17 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def _print(figures: list[Figures], peaks: Mapping[torch.dtype, float], options: argparse.Namespace) -> None:
+def _print_machine(peaks: Mapping[torch.dtype, float], options: argparse.Namespace) -> None:
     where = torch.cuda.get_device_name() if options.device == "cuda" else f"{options.threads} CPU threads"
     formats = ", ".join(
         f"{str(half).removeprefix('torch.')} {peak / 1e9:,.0f}" for half, peak in peaks.items()
     )
     print(f"{where}; best convolution in GFLOP/s: {formats}")
     steps = f"{options.generator_steps} generator and {options.student_steps} student steps"
-    print(f"batch {options.batch_size}, {steps}, medians of {options.rounds} iterations")
+    print(f"batch {options.batch_size}, {steps}, medians of {options.rounds} iterations", flush=True)
+
+
+def _print(figures: list[Figures]) -> None:
     table = Table("pair", "variant", *FIGURES)
     for each in figures:
         table.add_row(each.pair, each.variant, *(shown(each) for shown in FIGURES.values()))
