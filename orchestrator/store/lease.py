@@ -11,13 +11,14 @@ import json
 import os
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from orchestrator.errors import FencedError, OwnedError
 
-__all__ = ["Lease", "read_note", "read_owner"]
+__all__ = ["Lease", "describe_owner", "identity", "read_note", "read_owner"]
 
 _PATIENCE_SECONDS = 0.5
 
@@ -47,7 +48,7 @@ class Lease:
         try:
             previous = _content(path)
             generation = int(previous.get("generation", 0)) + 1
-            handle = _install(path, _identity() | {"generation": generation} | (note or {}))
+            handle = _install(path, identity() | {"generation": generation} | (note or {}))
         finally:
             os.close(current)
         return cls(path, generation, previous, not is_free, handle)
@@ -56,7 +57,7 @@ class Lease:
         """Raise FencedError if another controller has taken the sweep over."""
         if not _is_at(self._handle, self.path):
             raise FencedError(
-                f"this controller has lost {self.path.parent.name} to {_describe(_content(self.path))}; "
+                f"this controller has lost {self.path.parent.name} to {describe_owner(_content(self.path))}; "
                 "it writes nothing more, the other one goes on"
             )
 
@@ -80,7 +81,7 @@ def read_owner(path: Path) -> str | None:
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return _describe(_content(path))
+        return describe_owner(_content(path))
     finally:
         os.close(handle)
     return None
@@ -138,17 +139,20 @@ def _content(path: Path) -> dict[str, Any]:
     return content
 
 
-def _identity() -> dict[str, Any]:
-    boot = Path("/proc/sys/kernel/random/boot_id")
+def identity() -> dict[str, Any]:
+    """What names this process: its number, and the machine, the start and the namespace that number is of."""
+    boot, namespace = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "boot": boot.read_text().strip() if boot.exists() else "",
+        "namespace": str(namespace.readlink()) if namespace.is_symlink() else "",
         "started": time.time(),
     }
 
 
-def _describe(content: dict[str, Any]) -> str:
+def describe_owner(content: Mapping[str, Any]) -> str:
+    """A process by what it noted of itself, in words."""
     if not content:
         return "a controller that is just starting"
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(content.get("started", 0.0)))
@@ -158,7 +162,7 @@ def _describe(content: dict[str, Any]) -> str:
 def _owned(path: Path) -> str:
     sweep = path.parent
     return (
-        f"sweep {sweep.name} is owned by {_describe(_content(path))}; watch it with "
+        f"sweep {sweep.name} is owned by {describe_owner(_content(path))}; watch it with "
         f"`cpsc-orchestrate status {sweep}`, stop it with `cpsc-orchestrate stop {sweep}`, or, if that "
         f"process is beyond reach, run `cpsc-orchestrate resume {sweep} --takeover`"
     )

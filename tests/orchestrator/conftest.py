@@ -1,0 +1,31 @@
+"""What tests of the orchestrator share."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from orchestrator.store.address import BucketAddress
+from tests.support.object_store import BUCKET, object_store
+
+
+@pytest.fixture(scope="session")
+def store_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment in which the session's object store is found."""
+    with object_store(tmp_path_factory.mktemp("object-store")) as environment:
+        yield environment
+
+
+@pytest.fixture
+def remote(
+    store_environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> BucketAddress:
+    """The address of storage of this test's own, empty, on an object store on loopback."""
+    for name, value in store_environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    return BucketAddress.parse(f"s3://{BUCKET}/{uuid.uuid4().hex}")
