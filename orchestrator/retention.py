@@ -16,8 +16,9 @@ from pathlib import Path
 from cpsc_core.attempt import AttemptPaths, Point, read_lines
 from orchestrator.scratch import is_scratch
 from orchestrator.store.folder import SweepFolder, TrialFolder
-from orchestrator.store.lease import Lease
+from orchestrator.store.ownership import Ownership
 from orchestrator.store.records import TrialState
+from orchestrator.store.working_copy import discard
 
 __all__ = ["Litter", "find_litter", "remove_litter", "trim"]
 
@@ -52,21 +53,24 @@ def find_litter(folder: SweepFolder, scratch: str | None) -> list[Litter]:
     return [Litter(path=path, size=_size(path), kind=kind) for path, kind in found]
 
 
-def trim(trial: TrialFolder, lease: Lease) -> None:
+def trim(trial: TrialFolder, lease: Ownership) -> None:
     """Leave a trial that has just become complete or pruned its newest checkpoint alone."""
     if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
         for point, attempt in _held(trial)[1:]:
             _remove(attempt.checkpoint(*point), lease)
 
 
-def remove_litter(litter: Litter, lease: Lease) -> None:
+def remove_litter(litter: Litter, lease: Ownership) -> None:
     """Remove it; raises FencedError if somebody else has taken the sweep over."""
     _remove(litter.path, lease)
 
 
-def _remove(path: Path, lease: Lease) -> None:
+def _remove(path: Path, lease: Ownership) -> None:
     lease.check()
-    if path.is_dir() and not path.is_symlink():
+    is_folder = path.is_dir() and not path.is_symlink()
+    if not path.match(_DRAFTS):
+        discard(path, is_folder=is_folder)
+    if is_folder:
         if not path.match(_DRAFTS):
             draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
             path = path.rename(draft)  # so that nobody meets it half removed

@@ -10,8 +10,10 @@ from typing import Any
 
 from cpsc_core.attempt import read_lines
 from orchestrator.errors import UsageError
+from orchestrator.store.address import BucketAddress, Storage, is_remote
 from orchestrator.store.paths import SweepPaths, TrialPaths
 from orchestrator.store.records import AttemptEnd, Duplicate, Result, Stage, TrialRecord, TrialState
+from orchestrator.store.working_copy import open_copy, origin_of, refresh
 
 __all__ = ["SweepFolder", "TrialFolder", "find_sweep", "read_json"]
 
@@ -138,6 +140,10 @@ class SweepFolder:
         """The sweep's name."""
         return self.paths.name
 
+    def refresh(self) -> None:
+        """Look again at what the bucket has, where the folder is a working copy of one."""
+        refresh(self.paths.root)
+
     @property
     def manifest(self) -> dict[str, Any]:
         """Provenance of the sweep; empty before it was written."""
@@ -158,17 +164,39 @@ class SweepFolder:
         return sorted((Duplicate.from_dict(raw) for raw in found if raw), key=lambda each: each.number)
 
 
-def find_sweep(sweep: str, storage: Path) -> SweepFolder:
-    """The sweep of a name below a storage folder, or at a path.
+def find_sweep(sweep: str, storage: Storage) -> SweepFolder:
+    """The sweep of a name in a storage, at a path or at an address; in a bucket, as it stands there now.
 
     Raises UsageError, naming the sweeps that exist, if there is none.
     """
+    if is_remote(sweep):
+        address = BucketAddress.parse(sweep)
+        return _find_in_bucket(address.name, address.parent)
+    if isinstance(storage, BucketAddress):
+        return _find_in_bucket(sweep, storage)
     for root in (storage / sweep, Path(sweep).expanduser()):
         if (root / "manifest.json").is_file():
-            return SweepFolder(SweepPaths(root.resolve()))
+            root = root.resolve()
+            origin = origin_of(root.parent)
+            return SweepFolder(SweepPaths(root)) if origin is None else _find_in_bucket(root.name, origin)
     known = sorted(path.parent.name for path in storage.glob("*/manifest.json")) if storage.is_dir() else []
+    raise UsageError(_no_sweep(sweep, storage, known))
+
+
+def _find_in_bucket(name: str, storage: BucketAddress) -> SweepFolder:
+    copy = open_copy(storage)
+    if name and "/" not in name and name not in (".", ".."):
+        folder = SweepFolder(SweepPaths(copy.root / name))
+        folder.refresh()
+        if folder.paths.manifest.is_file():
+            return folder
+    known = [each for each in copy.bucket.names() if copy.bucket.has(f"{each}/manifest.json")]
+    raise UsageError(_no_sweep(name, storage, known))
+
+
+def _no_sweep(sweep: str, storage: Storage, known: list[str]) -> str:
     there = f"it holds {', '.join(known)}" if known else "it holds no sweep"
-    raise UsageError(
+    return (
         f"no sweep {sweep!r} in {storage}: {there}; "
         "name one of them, give its path, or point --storage elsewhere"
     )

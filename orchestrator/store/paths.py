@@ -6,6 +6,7 @@
     sweep.yaml  manifest.json  lease  stop  controller.log
     trials.parquet  metrics.parquet  report.html
     trials/<hash>/  trial.json  result.json  mirror.json  attempts/<n>/
+    lease/  in a bucket: the tokens of who owns it
     duplicates/<number>.json
     export/<hash>-<format>/
 """
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cpsc_core.attempt import AttemptPaths
+from orchestrator.store.working_copy import address_of
 
 __all__ = ["StoragePaths", "SweepPaths", "TrialPaths"]
 
@@ -26,6 +28,11 @@ class StoragePaths:
 
     root: Path
     """Absolute path of the storage folder."""
+
+    @property
+    def address(self) -> str:
+        """The storage as commands are told of it: a path, or the address that this is a working copy of."""
+        return address_of(self.root)
 
     @property
     def teachers(self) -> Path:
@@ -62,6 +69,11 @@ class SweepPaths:
     def name(self) -> str:
         """The sweep's name."""
         return self.root.name
+
+    @property
+    def address(self) -> str:
+        """The sweep as commands are told of it: a path, or the address that this is a working copy of."""
+        return address_of(self.root)
 
     @property
     def storage(self) -> StoragePaths:
@@ -170,6 +182,10 @@ class TrialPaths:
     def old_result(self, number: int) -> Path:
         """Where the result goes when a trial is reopened after its attempt of this number."""
         return self.attempts / str(number) / "result.json"
+
+    def begun(self, number: int) -> Path:
+        """In a bucket: written before an attempt is handed out, so that nobody else takes its number."""
+        return self.attempts / str(number) / "begun.json"
 
     def was_reopened(self, number: int) -> bool:
         """Whether the trial was finished with this attempt, and then opened again."""

@@ -12,32 +12,39 @@ from typing import Any
 from cpsc_core.attempt import make_folder, replacing, write_json
 from orchestrator.errors import FencedError
 from orchestrator.store.folder import read_json
-from orchestrator.store.lease import Lease
+from orchestrator.store.ownership import Ownership
 from orchestrator.store.paths import SweepPaths
 from orchestrator.store.records import AttemptEnd, Duplicate, Result, TrialRecord
+from orchestrator.store.working_copy import copy_of, discard, publish
 
 __all__ = ["SweepWriter"]
 
 
 @dataclass(frozen=True, slots=True)
 class SweepWriter:
-    """The one writer of a sweep's records, for as long as it holds the lease."""
+    """The one writer of a sweep's records, for as long as it holds the lease.
+
+    In a working copy a record is written here first, and counts once the bucket has it, before this returns:
+    what a process that dies in between leaves here is dropped when the copy is made equal to the bucket.
+    """
 
     paths: SweepPaths
     """The sweep."""
-    lease: Lease
+    lease: Ownership
     """The right to write; checked at every record."""
 
     def write_manifest(self, content: Mapping[str, Any]) -> None:
         """Replace manifest.json."""
         self.lease.check()
         write_json(self.paths.manifest, content)
+        publish(self.paths.manifest)
 
     def write_experiment(self, text: str) -> None:
         """Replace sweep.yaml."""
         self.lease.check()
         with replacing(self.paths.experiment) as draft:
             draft.write_text(text, encoding="utf-8")
+        publish(self.paths.experiment)
 
     def write_trial(self, record: TrialRecord) -> None:
         """Commit what a trial is, before it starts; a trial that exists already is left alone."""
@@ -45,6 +52,7 @@ class SweepWriter:
         paths = self.paths.trial(record.name)
         make_folder(paths.attempts)
         _create(paths.record, record.to_dict())
+        publish(paths.record)
 
     def write_result(self, name: str, result: Result) -> None:
         """Commit how a trial ended.
@@ -61,6 +69,16 @@ class SweepWriter:
                     f"trial {name} already has a result ({there.get('state')}); nothing is written"
                 )
             write_json(path, result.to_dict())
+        publish(path)
+
+    def begin_attempt(self, name: str, attempt: int) -> None:
+        """Take an attempt's number, where no folder can be made that nobody else makes: in a bucket."""
+        path = self.paths.trial(name).begun(attempt)
+        if copy_of(path) is not None:
+            self.lease.check()
+            make_folder(path.parent)
+            write_json(path, {"generation": self.lease.generation})
+            publish(path)
 
     def write_end(self, name: str, attempt: int, end: AttemptEnd) -> None:
         """Write how one attempt ended; the first word about an attempt stands."""
@@ -68,12 +86,15 @@ class SweepWriter:
         paths = self.paths.trial(name).attempt(attempt)
         make_folder(paths.root)
         _create(paths.end, end.to_dict())
+        publish(paths.end)
 
     def write_duplicate(self, duplicate: Duplicate) -> None:
         """Commit a suggestion that named a trial which already exists."""
         self.lease.check()
         make_folder(self.paths.duplicates)
-        _create(self.paths.duplicate(duplicate.number), duplicate.to_dict())
+        path = self.paths.duplicate(duplicate.number)
+        _create(path, duplicate.to_dict())
+        publish(path)
 
     def reopen(self, name: str) -> None:
         """Make a finished trial unfinished: its result moves into its newest attempt."""
@@ -82,6 +103,8 @@ class SweepWriter:
         old_result = trial.old_result(max(trial.attempt_numbers(), default=1))
         old_result.parent.mkdir(parents=True, exist_ok=True)
         trial.result.replace(old_result)
+        publish(old_result)
+        discard(trial.result)  # whoever dies before it leaves the trial finished
 
 
 def _create(path: Path, content: Mapping[str, Any]) -> bool:
