@@ -4,11 +4,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STORAGE ?= $(HOME)/cpsc-runs
 KILLS ?= 50
+COUNT ?= 10000
 SEED ?= 0
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo ui test lint types contracts unit test-slow chaos gpu-check format lock clean
+.PHONY: help install demo ui test lint types contracts unit test-slow chaos fuzz gpu-check format lock clean
 
 help:           ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -40,6 +41,9 @@ test-slow: $(VENV)/.installed-test  ## the tests that take minutes
 
 chaos: $(VENV)/.installed-test      ## real sweeps under a random killer: make chaos KILLS=50 SEED=0
 	$(BIN)/python -m tests.chaos --kills $(KILLS) --seed $(SEED)
+
+fuzz: $(VENV)/.installed-test       ## damaged experiment files at the door: make fuzz COUNT=10000 SEED=0
+	$(BIN)/python -m tests.fuzz --count $(COUNT) --seed $(SEED)
 
 gpu-check: $(VENV)/.installed-test  ## the tests that need a GPU and the step benchmark on it, in one table
 	$(BIN)/python experiments/benchmarks/gpu_check.py

@@ -22,6 +22,11 @@ class OrchestratorError(Exception):
 class ConfigError(OrchestratorError):
     """The experiment file is wrong; the message names file, line, what is allowed and the nearest name."""
 
+    def __init__(self, message: str, mistakes: int = 1) -> None:
+        """`mistakes` may be more than the message has lines: of very many only the first are told."""
+        super().__init__(message)
+        self.mistakes = mistakes
+
 
 class UsageError(OrchestratorError):
     """The command cannot do what was asked; the message says what to do instead."""

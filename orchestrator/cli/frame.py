@@ -161,9 +161,10 @@ def json_option(function: _Function) -> _Function:
 def _message(error: Exception, ctx: click.Context) -> str:
     """What an error says; under a list of mistakes in a file, a line that sums them up."""
     text = str(error).strip()
-    mistakes = len(text.splitlines())
-    if isinstance(error, ConfigError) and mistakes > 1 and "file" in ctx.params:
-        text += f"\n{ctx.params['file']} has {mistakes} mistakes"
+    if isinstance(error, ConfigError) and error.mistakes > 1 and "file" in ctx.params:
+        told = len(text.splitlines())
+        first = f"; above are the first {told}" if told < error.mistakes else ""
+        text += f"\n{ctx.params['file']} has {error.mistakes} mistakes{first}"
     return text
 
 

@@ -9,6 +9,7 @@ from orchestrator.config.conditions import find_circle, never_active, values_of
 from orchestrator.config.document import Keys, Node, Problem, shown
 from orchestrator.config.messages import unknown_field
 from orchestrator.config.schema import SweepConfig
+from orchestrator.config.search import FIELDS
 from orchestrator.config.search_checks import value_fits
 
 __all__ = ["conditions_can_hold", "was_given"]
@@ -16,6 +17,8 @@ __all__ = ["conditions_can_hold", "was_given"]
 
 def conditions_can_hold(config: SweepConfig, root: Node) -> Iterator[Problem]:
     """What is wrong with conditions: unknown fields, values that nobody ever has, circles, contradictions."""
+    space = {path: spec for path, spec in config.search.items() if path in FIELDS}
+    has_circle = any(find_circle(space, path) for path in space)
     for path, spec in config.search.items():
         problems = [
             problem
@@ -23,11 +26,11 @@ def conditions_can_hold(config: SweepConfig, root: Node) -> Iterator[Problem]:
             for problem in _can_hold(config, root, path, parent, values)
         ]
         yield from problems
-        if problems:
+        if problems or path not in space:
             continue
-        if circle := find_circle(config.search, path):
+        if circle := find_circle(space, path):
             yield Problem(("search", path, "when"), f"goes round in a circle: {' needs '.join(circle)}")
-        elif parent := _contradiction(config, path):
+        elif not has_circle and (parent := never_active(space, path)):
             text = f"can never hold: it would need {parent} to have two values at once"
             yield Problem(("search", path, "when"), text)
 
@@ -61,13 +64,6 @@ def _is_ever(
         yield Problem(keys, f"needs choices or whole numbers to depend on, but {parent} may be any number")
     elif never := [value for value in values if value not in tried]:
         yield Problem(keys, f"names {shown(never[0])}, which is never tried for {parent}")
-
-
-def _contradiction(config: SweepConfig, path: str) -> str | None:
-    """The parameter that stands in the way; None if there is none, or circles, which are told elsewhere."""
-    if any(find_circle(config.search, each) for each in config.search):
-        return None
-    return never_active(config.search, path)
 
 
 def _written(root: Node, keys: Keys, parent: str) -> Keys:

@@ -54,13 +54,14 @@ def never_active(search: Space, path: str) -> str | None:
     The conditions must not go round in a circle.
     """
     needed: dict[str, list[Any]] = {}
-    open_paths = [path]
+    open_paths, seen = [path], {path}
     while open_paths:
         for parent, values in search[open_paths.pop()].when.items():
             if parent in search:
                 kept = needed.get(parent, list(values))
                 needed[parent] = [value for value in kept if value in values]
-                open_paths.append(parent)
+                open_paths += {parent} - seen
+                seen.add(parent)
     return next((parent for parent, values in sorted(needed.items()) if not values), None)
 
 

@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 from orchestrator.config.conditions import values_of
-from orchestrator.config.search import Choices, FloatRange, ParamSpec, Range
+from orchestrator.config.search import Choices, FloatRange, IntRange, ParamSpec, Range
 
 __all__ = ["contains", "exact", "holds", "lies_on"]
 
@@ -16,8 +16,11 @@ def holds(spec: ParamSpec, value: Any) -> bool:
     match spec:
         case FloatRange():
             return _is_number(value) and spec.low <= value <= spec.high and lies_on(spec, value)
-        case _:
-            return value in (values_of(spec) or ())
+        case IntRange():  # a range looks for anything but an int among its numbers one by one
+            is_whole = _is_number(value) and float(value).is_integer()
+            return is_whole and int(value) in range(spec.low, spec.high + 1, spec.step or 1)
+        case Choices():
+            return value in spec.choices
 
 
 def contains(new: ParamSpec, old: ParamSpec) -> bool:

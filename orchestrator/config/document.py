@@ -17,6 +17,7 @@ Keys = tuple[str | int, ...]
 """The way to a value: keys of mappings and numbers of list entries."""
 
 _LONGEST_SHOWN = 60
+_MOST_SHOWN = 100
 _USER_PART = re.compile(r"://[^/?#@\s]*@")
 
 
@@ -116,14 +117,17 @@ def merge(base: Node, over: Node, keys: Keys = ()) -> Node:
     return Node(merged, base.place if over.place.line is None else over.place)
 
 
-def report(problems: Iterable[Problem], root: Node) -> str:
-    """One line per problem, by file and line, overrides last; of several about one value the first."""
+def report(problems: Iterable[Problem], root: Node) -> tuple[str, int]:
+    """One line per problem, by file and line, overrides last, and how many there are.
+
+    Of several about one value only the first counts; of very many the first are told.
+    """
     first: dict[Any, Problem] = {}
     for problem in problems:
         first.setdefault(problem.keys or problem, problem)
     placed = [(problem.place or root.nearest(problem.keys).place, problem) for problem in first.values()]
     placed.sort(key=lambda each: (each[0].line is None, each[0].source, each[0].line or 0))
-    return "\n".join(_line(place, problem) for place, problem in placed)
+    return "\n".join(_line(place, problem) for place, problem in placed[:_MOST_SHOWN]), len(placed)
 
 
 def dotted(keys: Keys) -> str:

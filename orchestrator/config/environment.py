@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator.config.difference import MAY_CHANGE
 from orchestrator.config.document import Keys, Node, Problem
-from orchestrator.config.yaml_file import scalar, text_problem
+from orchestrator.config.yaml_file import LONGEST_TEXT, scalar, text_problem
 
 __all__ = ["expand", "find_misuse", "find_secrets"]
 
@@ -17,11 +17,10 @@ _REFERENCE = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
 _ALLOWED_IN = MAY_CHANGE | {"teacher.checkpoint"}
 """A sweep is resumed from its file; what decides a trial must not hang on the shell it is resumed from."""
 
-_SECRET = "pass|secret|token|api[_-]?key|credential"  # noqa: S105 - names secrets go by
-_SECRET_KEY = re.compile(_SECRET, re.IGNORECASE)
-_SECRET_IN_ADDRESS = re.compile(
-    rf"://[^/?#@\s]*:[^/?#@\s]+@|[?&][^=&]*(?:{_SECRET})[^=&]*=[^&\s]", re.IGNORECASE
-)
+_SECRET_KEY = re.compile("pass|secret|token|api[_-]?key|credential", re.IGNORECASE)
+# Each stops where the next could begin, so that no text takes longer than its length.
+_USER = re.compile(r"://([^/?#@\s]*)@")
+_PARAMETER = re.compile(r"[?&]([^?&=]*)=[^&\s]")
 
 
 def expand(value: Any, environment: Mapping[str, str]) -> Any:
@@ -53,8 +52,14 @@ def find_secrets(root: Node) -> Iterator[Problem]:
                     keys[:end],
                     "secrets do not belong here; MLflow reads MLFLOW_TRACKING_PASSWORD from the environment",
                 )
-        if isinstance(node.value, str) and _SECRET_IN_ADDRESS.search(_REFERENCE.sub("", node.value)):
+        if isinstance(node.value, str) and _has_secret(_REFERENCE.sub("", node.value)):
             yield Problem(keys, "holds a password or token in plain text; write ${env:NAME} in its place")
+
+
+def _has_secret(address: str) -> bool:
+    """Whether an address has a password before its host, or a parameter that is called like a secret."""
+    passwords = (user.partition(":")[2] for user in _USER.findall(address))
+    return any(passwords) or any(map(_SECRET_KEY.search, _PARAMETER.findall(address)))
 
 
 def _misuse(keys: Keys, text: str, environment: Mapping[str, str]) -> str | None:
@@ -70,6 +75,8 @@ def _misuse(keys: Keys, text: str, environment: Mapping[str, str]) -> str | None
     for name in _REFERENCE.findall(text):
         if not (value := environment.get(name)):
             return f"the environment variable {name} is {'not set' if value is None else 'empty'}"
-        if text_problem(value):
+        if len(value) <= LONGEST_TEXT and text_problem(value):
             return f"the environment variable {name} holds a control character"
+    if len(_REFERENCE.sub(lambda found: environment[found[1]], text)) > LONGEST_TEXT:
+        return f"stands for more than {LONGEST_TEXT:,} characters, which no value needs"
     return None

@@ -74,7 +74,8 @@ def _settle(
     config, wrong = judge(root, plain, checks)
     problems = [*problems, *found, *find_secrets(root), *find_misuse(root, environment), *wrong]
     if problems:
-        raise ConfigError(report(problems, root))
+        lines, mistakes = report(problems, root)
+        raise ConfigError(lines, mistakes=mistakes)
     return Experiment(config=config, text=_canonical(root), path=path)
 
 

@@ -37,6 +37,9 @@ _LIMITS: Mapping[str, tuple[str, str]] = {
     "less_than_equal": ("le", "at most"),
 }
 
+_LONGEST_SLIP = 64
+"""Characters of a name that may be a slip of another; comparing longer ones takes its time."""
+
 _LATER_KEYS: Mapping[str, str] = {
     "objective.prune_on": "belongs beside objective, not into it: prune_on: METRIC on a line of its own",
 }
@@ -85,7 +88,7 @@ def unknown_field(path: str) -> str | None:
 def unknown(noun: str, name: str, known: Iterable[str]) -> str:
     """That something is in no list, the nearest name that is, and the list."""
     allowed = sorted(known)
-    near = difflib.get_close_matches(name, allowed, n=1)
+    near = difflib.get_close_matches(name, allowed, n=1) if len(name) <= _LONGEST_SLIP else []
     hint = f"did you mean {near[0]}? " if near else ""
     return f"unknown {noun}; {hint}allowed: {', '.join(allowed) or 'nothing'}"
 

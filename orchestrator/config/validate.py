@@ -74,16 +74,17 @@ def judge(
 def _read_block(name: str, given: dict[str, Any], root: Node, reading: _Reading) -> None:
     """Read a block, cutting out what is wrong with it until the rest can be read or nothing is left."""
     details, block = _validated(name, given)
-    for detail in details:
-        reading.note(problem_of(detail, root))
+    problems = [problem_of(detail, root) for detail in details]
+    for problem in problems:
+        reading.note(problem)
     while details:
-        rest = given
-        for detail in details:
-            rest = _without(rest, _cut(detail, problem_of(detail, root).keys))
+        cuts = {_cut(detail, problem.keys) for detail, problem in zip(details, problems, strict=True)}
+        rest = _without(given, cuts)
         if rest == given:
             return
         given = rest
         details, block = _validated(name, given)
+        problems = [problem_of(detail, root) for detail in details]
     reading.blocks[name] = getattr(block, name)
 
 
@@ -103,13 +104,18 @@ def _cut(detail: Any, keys: Keys) -> Keys:
     return keys[:-1] if detail["type"] == "missing" else keys
 
 
-def _without(tree: dict[str, Any], keys: Keys) -> dict[str, Any]:
-    if not keys or not isinstance(tree, dict) or keys[0] not in tree:
+def _without(tree: Any, cuts: set[Keys]) -> Any:
+    """A tree without what lies at the end of ways through mappings; a way through a list leads nowhere."""
+    if not isinstance(tree, dict):
         return tree
-    head = str(keys[0])
-    if len(keys) == 1:
-        return {key: value for key, value in tree.items() if key != head}
-    return tree | {head: _without(tree[head], keys[1:])}
+    inner: dict[str | int, set[Keys]] = {}
+    for head, *rest in filter(None, cuts):
+        inner.setdefault(head, set()).add(tuple(rest))
+    return {
+        key: _without(value, inner[key]) if key in inner else value
+        for key, value in tree.items()
+        if () not in inner.get(key, ())
+    }
 
 
 def _carried_out(check: Check, config: SweepConfig, root: Node) -> Iterable[Problem]:

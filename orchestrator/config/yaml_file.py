@@ -1,8 +1,8 @@
 """YAML as data and nothing more: the core schema of YAML 1.2, with a line for every value.
 
 Refused: anchors and aliases (a few lines could stand for gigabytes), tags (they name types to construct),
-keys given twice, and files too large or too deep to be an experiment. `on`, `no`, `12:30`, `2025-01-31` and
-`1_000` are text, `012` is twelve and `1e-3` is a number.
+keys given twice, and files and texts too large or too deep to be an experiment. `on`, `no`, `12:30`,
+`2025-01-31` and `1_000` are text, `012` is twelve and `1e-3` is a number.
 """
 
 from __future__ import annotations
@@ -18,10 +18,14 @@ from yaml import events
 from orchestrator.config.document import Keys, Node, Place, Problem, dotted
 from orchestrator.errors import ConfigError
 
-__all__ = ["parse_yaml", "read_yaml", "scalar", "text_problem", "write_yaml"]
+__all__ = ["LONGEST_TEXT", "parse_yaml", "read_yaml", "scalar", "text_problem", "write_yaml"]
 
-_MOST_BYTES = 2**20
-_MOST_NODES = 10_000
+LONGEST_TEXT = 4096
+"""Characters of a value or a key; a path of more is none that Linux takes."""
+
+_MOST_BYTES = 2**18  # what takes well below a second to read, whatever is in it
+_TOO_LARGE = f"is larger than {_MOST_BYTES // 1024} KiB, which no experiment file is"
+_MOST_NODES = 5_000
 _MOST_LEVELS = 32
 _LARGEST_INTEGER = 2**63 - 1
 
@@ -54,7 +58,7 @@ def read_yaml(path: Path, source: str) -> tuple[Node, list[Problem]]:
     except OSError as error:
         raise ConfigError(f"{source}: cannot be read: {error.strerror}") from error
     if len(data) > _MOST_BYTES:
-        raise ConfigError(f"{source}: is larger than 1 MiB, which no experiment file is")
+        raise ConfigError(f"{source}: {_TOO_LARGE}")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -69,7 +73,7 @@ def parse_yaml(text: str, start: Place) -> tuple[Node, list[Problem]]:
         line = text.count("\n", 0, unwanted.start()) + 1
         raise ConfigError(f"{_at(start, line)}: holds the control character {unwanted.group()!r}; remove it")
     if len(text.encode()) > _MOST_BYTES:
-        raise ConfigError(f"{start.source}: is larger than 1 MiB, which no experiment file is")
+        raise ConfigError(f"{start.source}: {_TOO_LARGE}")
     builder = _Builder(text, start)
     return builder.document(), builder.problems
 
@@ -95,6 +99,8 @@ def text_problem(text: str) -> str | None:
     """Why a text is refused, if it is."""
     if found := _UNWANTED.search(text):
         return f"holds the character {found.group()!r}, which has no place in an experiment file"
+    if len(text) > LONGEST_TEXT:
+        return f"has {len(text):,} characters, and no value needs more than {LONGEST_TEXT:,}"
     return None
 
 

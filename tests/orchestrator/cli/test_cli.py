@@ -163,7 +163,7 @@ def test_a_message_that_names_the_command_itself_is_left_alone(failing: Any) -> 
 
 
 def test_below_several_mistakes_in_a_file_a_line_sums_them_up(failing: Any) -> None:
-    failing(ConfigError("x.yaml:3: one\nx.yaml:5: two"))
+    failing(ConfigError("x.yaml:3: one\nx.yaml:5: two", mistakes=2))
 
     result = run("fail", "x.yaml", "digits")
 
@@ -172,6 +172,17 @@ def test_below_several_mistakes_in_a_file_a_line_sums_them_up(failing: Any) -> N
         "x.yaml:5: two",
         "x.yaml has 2 mistakes; next: cpsc-orchestrate validate x.yaml",
     ]
+
+
+def test_below_the_first_of_very_many_mistakes_a_line_says_how_many_there_are(failing: Any) -> None:
+    failing(ConfigError("x.yaml:3: one\nx.yaml:5: two", mistakes=9000))
+
+    result = run("fail", "x.yaml", "digits")
+
+    assert (
+        last_line(result)
+        == "x.yaml has 9000 mistakes; above are the first 2; next: cpsc-orchestrate validate x.yaml"
+    )
 
 
 def test_errors_of_the_core_are_told_like_our_own(failing: Any) -> None:

@@ -58,6 +58,14 @@ def test_a_parameter_can_exist_exactly_if_it_does_in_some_trial(search: dict[str
     assert {name for name in search if never_active(search, name) is None} == seen
 
 
+def test_conditions_that_meet_again_and_again_are_followed_once() -> None:
+    search = {f"p{n}": Choices(choices=(1,), when={f"p{n + 1}": (1,), f"p{n + 2}": (1,)}) for n in range(60)}
+    search |= {"p60": Choices(choices=(1,)), "p61": Choices(choices=(1,))}
+
+    assert never_active(search, "p0") is None
+    assert find_circle(search, "p0") is None
+
+
 def test_conditions_are_relative_to_train_and_may_be_one_value_or_several(load: Load) -> None:
     config = load(
         overrides=[

@@ -58,6 +58,14 @@ def test_every_number_is_more_than_some_of_them() -> None:
     ]
 
 
+def test_a_huge_range_is_not_gone_through() -> None:
+    huge = IntRange(low=1, high=2**62)
+
+    assert holds(huge, 2**61)
+    assert holds(huge, 2.0)
+    assert not any(holds(huge, value) for value in (0.5, "x", None, [1], float("nan"), float("inf")))
+
+
 def test_a_space_holds_numbers_as_the_file_writes_them() -> None:
     spec: Any = FloatRange(low=0.1, high=0.7, step=0.1)
 

@@ -89,16 +89,23 @@ def test_problems_are_sorted_by_file_and_line_with_overrides_last() -> None:
     root = merge(tree("a: 1\n\nb: 2"), tree("c: 3", "--set c", None))
     problems = [Problem(("c",), "C"), Problem(("b",), "B"), Problem((), "file"), Problem(("a",), "A")]
 
-    assert report(problems, root).splitlines() == [
-        "x.yaml:1: file",
-        "x.yaml:1: a: A",
-        "x.yaml:3: b: B",
-        "--set c: C",
-    ]
+    lines, mistakes = report(problems, root)
+
+    assert lines.splitlines() == ["x.yaml:1: file", "x.yaml:1: a: A", "x.yaml:3: b: B", "--set c: C"]
+    assert mistakes == 4
 
 
 def test_of_two_problems_with_one_value_the_first_is_reported() -> None:
-    assert report([Problem(("a",), "first"), Problem(("a",), "second")], tree("a: 1")) == "x.yaml:1: a: first"
+    problems = [Problem(("a",), "first"), Problem(("a",), "second")]
+
+    assert report(problems, tree("a: 1")) == ("x.yaml:1: a: first", 1)
+
+
+def test_of_very_many_problems_the_first_are_told_and_all_are_counted() -> None:
+    lines, mistakes = report((Problem((f"a{n}",), "no") for n in range(9000)), tree("b: 1"))
+
+    assert len(lines.splitlines()) == 100
+    assert mistakes == 9000
 
 
 @pytest.mark.parametrize(

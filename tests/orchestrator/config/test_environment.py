@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -70,6 +72,12 @@ def test_a_relative_path_behind_a_reference_stays_one(load: Load, valid: str, tm
         ("${env:A", {"A": "1"}, "a reference to the environment is written ${env:NAME}"),
         ("${env:A}${", {"A": "1"}, "a reference to the environment is written ${env:NAME}"),
         ("${env:URI}", {"URI": "5"}, "must be text, but is what ${env:URI} stands for"),
+        ("${env:URI}", {"URI": "a" * 5000}, "stands for more than 4,096 characters, which no value needs"),
+        (
+            "${env:URI}" * 3,
+            {"URI": "a" * 2000},
+            "stands for more than 4,096 characters, which no value needs",
+        ),
     ],
 )
 def test_a_reference_that_leads_nowhere_is_named(
@@ -135,6 +143,17 @@ def test_a_secret_in_an_address_is_refused_and_not_repeated(refusal: Refusal, va
     assert lines == [
         "x.yaml:13: tracking.uri: holds a password or token in plain text; write ${env:NAME} in its place"
     ]
+
+
+@pytest.mark.parametrize("repeated", ["://", "://a", "?", "&a", "?token", "a:", "@", "=", "://:", "?=&"])
+def test_no_address_takes_long_to_look_through(refusal: Refusal, valid: str, repeated: str) -> None:
+    address = repeated * (4096 // len(repeated))
+    text = f"{valid}start_from: [{', '.join([json.dumps(address)] * 60)}]\n"
+    began = time.process_time()
+
+    refusal(f"{text}x: 1\n")
+
+    assert time.process_time() - began < 1.0
 
 
 @pytest.mark.parametrize(

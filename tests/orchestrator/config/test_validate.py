@@ -43,6 +43,17 @@ budget: {trials: many}
     ]
 
 
+def test_of_thousands_of_mistakes_the_first_hundred_are_told(
+    refusal: Callable[..., list[str]], valid: str
+) -> None:
+    for text in (
+        valid + "".join(f"nam{n}: 1\n" for n in range(4000)),
+        valid.replace("generator.steps:", "\n  ".join(f"loss.x{n}: 1" for n in range(4000)) + "\n  x:"),
+        valid.replace("epochs: 9", "\n  ".join(f"epoch{n}: 9" for n in range(4000))),
+    ):
+        assert len(refusal(text)) == 100
+
+
 def test_a_value_that_could_not_be_read_is_not_judged_by_its_default(
     refusal_of_line: Callable[[int, str], list[str]],
 ) -> None:

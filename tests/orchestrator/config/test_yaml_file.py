@@ -124,7 +124,7 @@ def test_a_tag_that_would_construct_an_object_only_makes_a_problem() -> None:
         ("[" * 5000, "x.yaml:1: more than 32 levels, which no experiment file has"),
         ("- " * 5000, "x.yaml:1: more than 32 levels, which no experiment file has"),
         ("? " * 5000, "x.yaml:1: a key must be plain text"),
-        ("[" + "1," * 20_000 + "]", "x.yaml:1: more than 10000 values, which no experiment file has"),
+        ("[" + "1," * 20_000 + "]", "x.yaml:1: more than 5000 values, which no experiment file has"),
     ],
 )  # fmt: skip
 def test_a_text_that_is_no_tree_is_refused_with_one_line_in_no_time(text: str, message: str) -> None:
@@ -159,7 +159,7 @@ def test_byte_order_mark_and_carriage_returns_are_accepted(tmp_path: Path) -> No
     [
         (b"a: 1\nb: \xff", "x.yaml:2: is not valid UTF-8; save the file in that encoding"),
         ("a: 1".encode("utf-16"), "x.yaml:1: is not valid UTF-8; save the file in that encoding"),
-        (b"# " + b"x" * 2**20, "x.yaml: is larger than 1 MiB, which no experiment file is"),
+        (b"# " + b"x" * 2**18, "x.yaml: is larger than 256 KiB, which no experiment file is"),
     ],
 )
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path, data: bytes, message: str) -> None:
@@ -177,12 +177,20 @@ def test_a_huge_file_is_not_read_whole(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.truncate(100 * 2**30)
 
-    with pytest.raises(ConfigError, match=r"^x\.yaml: is larger than 1 MiB"):
+    with pytest.raises(ConfigError, match=r"^x\.yaml: is larger than 256 KiB"):
         read_yaml(path, "x.yaml")
 
 
 def test_a_text_of_that_size_is_refused_too() -> None:
-    assert refusal("#" + "x" * 2**20) == "x.yaml: is larger than 1 MiB, which no experiment file is"
+    assert refusal("#" + "x" * 2**18) == "x.yaml: is larger than 256 KiB, which no experiment file is"
+
+
+def test_a_value_or_a_key_longer_than_any_path_is_refused() -> None:
+    longest, longer = "x" * 4096, "x" * 4097
+
+    assert parsed(f"a: {longest}") == {"a": longest}
+    assert problems(f"a: {longer}") == ["x.yaml:1: has 4,097 characters, and no value needs more than 4,096"]
+    assert refusal(f"? {longer}\n: 1") == "x.yaml:1: a key must be plain text"
 
 
 def test_a_missing_file_a_folder_and_an_unreadable_name_are_refused(tmp_path: Path) -> None:
