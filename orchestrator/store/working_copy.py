@@ -97,6 +97,10 @@ class WorkingCopy:
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             list(pool.map(lambda path: self.bucket.upload(path, self._key(path)), paths))
 
+    def holds(self, path: Path) -> bool:
+        """Whether the bucket has a file."""
+        return self.bucket.has(self._key(path))
+
     def discard(self, path: Path, *, is_folder: bool) -> None:
         """Remove a file, or everything in a folder, from the bucket; what is here stays."""
         if is_folder:
@@ -208,10 +212,9 @@ def fetch(path: Path) -> bool:
 
 
 def publish(*paths: Path) -> None:
-    """Write files to the bucket that they are copies of, if they are; returns when it has them."""
-    for path in paths:
-        if (copy := copy_of(path)) is not None:
-            copy.publish(path)
+    """Write files of one sweep to the bucket that it is a copy of, if it is; returns when they are there."""
+    if paths and (copy := copy_of(paths[0])) is not None:
+        copy.publish(*paths)
 
 
 def discard(path: Path, *, is_folder: bool = False) -> None:
