@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -20,6 +18,7 @@ from packaging.specifiers import SpecifierSet
 
 from cpsc_core.attempt import replacing
 from orchestrator.check import Check, Verdict
+from orchestrator.compute import examine_compute
 from orchestrator.reach import examine_cluster, examine_mlflow, tracking_uris
 from orchestrator.reconcile import examine_views
 from orchestrator.report.wording import size
@@ -30,14 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["Check", "Verdict", "doctor_document", "examine", "exit_code", "failures", "render_doctor"]
 
 _DISTRIBUTION = "cpsc-orchestrate"
-_TORCH_PROBE = """
-import json, torch
-devices = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-found = {"version": torch.__version__, "cuda": torch.version.cuda, "devices": devices}
-print(json.dumps(found | {"threads": torch.get_num_threads()}))
-"""
-_TORCH_SECONDS = 180
-_DRIVER = Path("/proc/driver/nvidia/version")
 _LITTLE_DISK = 5 * 1024**3
 _NO_DISK = 200 * 1024**2
 _SHARED_MEMORY = 256 * 1024**2
@@ -56,12 +47,12 @@ def examine(storage: Path, *, address: str | None = None, fix: bool = False) -> 
     """
     return [
         *_installation(),
-        _torch(),
+        *examine_compute(),
         _processors(),
         _shared_memory(),
         _socket_paths(Path(tempfile.gettempdir())),
         *_storage(storage),
-        *examine_cluster(address),
+        *examine_cluster(address, storage),
         *examine_mlflow(tracking_uris(storage)),
         *examine_views(storage, fix=fix),
     ]
@@ -133,39 +124,6 @@ def _package(requirement: Requirement) -> Check:
     if wanted.contains(version, prereleases=True):
         return Check(name=name, verdict=Verdict.OK, finding=version)
     return Check(name=name, verdict=Verdict.WARN, finding=f"{version}, tested with {wanted}", advice=advice)
-
-
-def _torch() -> Check:
-    """Ask torch in a process of its own: importing it is slow, and a broken build can crash."""
-    command = [sys.executable, "-c", _TORCH_PROBE]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=_TORCH_SECONDS, check=True)
-    except subprocess.TimeoutExpired:
-        finding = f"did not import within {_TORCH_SECONDS} s"
-    except subprocess.CalledProcessError as error:
-        finding = (error.stderr.strip().splitlines() or [f"exit code {error.returncode}"])[-1]
-    else:
-        return _devices(json.loads(answer.stdout.splitlines()[-1]), has_driver=_DRIVER.exists())
-    advice = "reinstall torch as https://pytorch.org/get-started says"
-    return Check(name="torch works", verdict=Verdict.FAIL, finding=finding, advice=advice)
-
-
-def _devices(found: dict[str, Any], *, has_driver: bool) -> Check:
-    """What torch computes on; a GPU that it does not see is worth a word."""
-    name, threads = "torch works", f"{found['threads']} threads"
-    if found["devices"]:
-        devices = ", ".join(found["devices"])
-        return Check(name=name, verdict=Verdict.OK, finding=f"{devices}; CUDA {found['cuda']}; {threads}")
-    if not has_driver:
-        finding = f"no CUDA device, training runs on the CPU; {threads}"
-        return Check(name=name, verdict=Verdict.OK, finding=finding)
-    built = f"torch is built for CUDA {found['cuda']}" if found["cuda"] else "torch is built for the CPU"
-    return Check(
-        name=name,
-        verdict=Verdict.WARN,
-        finding=f"this machine has an NVIDIA driver, but torch sees no GPU: {built}; {threads}",
-        advice="install the build of torch that fits the driver, see https://pytorch.org/get-started",
-    )
 
 
 def _processors() -> Check:

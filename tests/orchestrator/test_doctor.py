@@ -1,13 +1,9 @@
 from __future__ import annotations
 
 import fcntl
-import json
-import subprocess
-import sys
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
@@ -16,24 +12,13 @@ from rich.console import Console
 from orchestrator import doctor
 from orchestrator.doctor import Check, Verdict, doctor_document, examine, exit_code, failures, render_doctor
 
-TORCH = json.dumps({"version": "2.14.1", "devices": [], "threads": 2})
+TORCH = Check(name="torch works", verdict=Verdict.OK, finding="no CUDA device")
 
 
 @pytest.fixture
-def torch_says(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Let the process that asks torch answer at once, or fail."""
-
-    def says(answer: str | Exception) -> None:
-        def run(command: list[str], **_: Any) -> SimpleNamespace:
-            assert command[:2] == [sys.executable, "-c"]
-            if isinstance(answer, Exception):
-                raise answer
-            return SimpleNamespace(stdout=f"a banner\n{answer}\n")
-
-        monkeypatch.setattr(doctor.subprocess, "run", run)
-
-    says(TORCH)
-    return says
+def torch_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let torch be asked nothing: it would take seconds."""
+    monkeypatch.setattr(doctor, "examine_compute", lambda: [TORCH])
 
 
 def found(name: str, checks: list[Check]) -> Check:
@@ -41,7 +26,7 @@ def found(name: str, checks: list[Check]) -> Check:
     return check
 
 
-def test_a_machine_that_runs_these_tests_is_fit_for_sweeps(tmp_path: Path, torch_says: Any) -> None:
+def test_a_machine_that_runs_these_tests_is_fit_for_sweeps(tmp_path: Path, torch_says: None) -> None:
     checks = examine(tmp_path)
 
     assert exit_code(checks) == 0, failures(checks)
@@ -49,7 +34,7 @@ def test_a_machine_that_runs_these_tests_is_fit_for_sweeps(tmp_path: Path, torch
     assert list(tmp_path.iterdir()) == []
 
 
-def test_every_declared_package_is_looked_at(tmp_path: Path, torch_says: Any) -> None:
+def test_every_declared_package_is_looked_at(tmp_path: Path, torch_says: None) -> None:
     declared = [Requirement(text) for text in metadata.requires("cpsc-orchestrate") or []]
 
     names = {check.name for check in examine(tmp_path)}
@@ -76,31 +61,6 @@ def test_a_package_is_missing_or_untested_or_fine(
 @pytest.mark.parametrize(("wanted", "verdict"), [(">=3.9", Verdict.OK), (">=4", Verdict.FAIL)])
 def test_python_must_be_one_the_package_declares(wanted: str, verdict: Verdict) -> None:
     assert doctor._python(wanted).verdict is verdict
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        subprocess.TimeoutExpired("python", 180),
-        subprocess.CalledProcessError(-11, "python", stderr=""),
-        subprocess.CalledProcessError(1, "python", stderr="Traceback\nImportError: libcudart.so.12"),
-    ],
-)
-def test_a_torch_that_does_not_import_is_told_without_a_trace(
-    tmp_path: Path, torch_says: Any, answer: Exception
-) -> None:
-    torch_says(answer)
-
-    check = found("torch works", examine(tmp_path))
-
-    assert check.verdict is Verdict.FAIL
-    assert "\n" not in check.finding
-    assert exit_code([check]) == 2
-
-
-@pytest.mark.slow
-def test_torch_is_really_asked(tmp_path: Path) -> None:
-    assert "threads" in found("torch works", examine(tmp_path)).finding
 
 
 def test_a_storage_folder_that_is_not_there_yet_is_tried_where_it_would_be(tmp_path: Path) -> None:
@@ -178,7 +138,7 @@ def test_the_last_line_names_every_failure() -> None:
     assert failures(CHECKS) == "no sweep can run here: c: bad; d: gone"
 
 
-def test_whoever_gets_a_warning_or_a_failure_is_told_what_to_do(tmp_path: Path, torch_says: Any) -> None:
+def test_whoever_gets_a_warning_or_a_failure_is_told_what_to_do(tmp_path: Path, torch_says: None) -> None:
     checks = examine(tmp_path) + doctor._storage(Path("/dev/null/x")) + [doctor._space(0)]
 
     assert all(check.advice for check in checks if check.verdict is not Verdict.OK)
