@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
+import stat
 import tempfile
-import time
 from pathlib import Path
 
-__all__ = ["is_scratch", "new_scratch", "remove_scratch"]
+from orchestrator.errors import UnreachableError
+
+__all__ = ["is_scratch", "make_scratch", "new_scratch", "remove_scratch"]
 
 _PREFIX = "cpsc-ray-"
 
 
 def new_scratch() -> Path:
-    """A path for Ray's folder. A socket's path may have 107 bytes, and Ray's lie in it: it is short."""
-    return Path(tempfile.gettempdir()) / f"{_PREFIX}{os.getpid()}-{int(time.time())}"
+    """A path for Ray's folder that nobody can guess; it is short, for a socket's path may have 107 bytes."""
+    return Path(tempfile.gettempdir()) / f"{_PREFIX}{os.getpid()}-{secrets.token_hex(5)}"
+
+
+def make_scratch(scratch: Path) -> None:
+    """Make such a folder, which nobody else may look into; UnreachableError if somebody else has made it."""
+    try:
+        scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = scratch.lstat()
+    except OSError as error:
+        raise UnreachableError(
+            f"{scratch} cannot be made: {error.strerror}; set TMPDIR to a folder"
+        ) from error
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise UnreachableError(f"{scratch} is somebody else's, or open to others; remove it, and try again")
 
 
 def is_scratch(path: Path) -> bool:

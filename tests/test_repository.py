@@ -116,14 +116,3 @@ def test_every_error_derives_from_the_tree_that_its_module_draws(base: type[Exce
 
     assert all(issubclass(error, base) for error in errors)
     assert all(error.__name__ in (module.__doc__ or "") for error in errors)
-
-
-def test_no_code_unpickles_evaluates_or_starts_a_shell() -> None:
-    forbidden = re.compile(
-        r"\bimport pickle|\bcloudpickle|\bjoblib|weights_only=False|yaml\.load\(|\beval\(|\bexec\(|shell=True"
-        r"|torch\.hub"
-    )
-    sources = [path for package in ("cpsc_core", "orchestrator") for path in (ROOT / package).rglob("*.py")]
-    lines = [(path, line) for path in sources for line in path.read_text(encoding="utf-8").splitlines()]
-
-    assert [found for found in lines if forbidden.search(found[1].replace(".eval(", ""))] == []
