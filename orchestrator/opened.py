@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from orchestrator.errors import UsageError
 from orchestrator.report.best import best_student, find_best
+from orchestrator.store.address import storage_at
 from orchestrator.store.folder import SweepFolder, TrialFolder, find_sweep
 from orchestrator.store.records import TrialState
+from orchestrator.store.working_copy import address_of, fetch, place_of
 
 if TYPE_CHECKING:
     import optuna
@@ -63,8 +65,8 @@ class OpenSweep:
 
 
 def open_sweep(sweep: str | Path, storage: str | Path = _STORAGE) -> OpenSweep:
-    """The sweep at a path, or of a name below a storage folder; UsageError if there is none."""
-    return OpenSweep(find_sweep(str(sweep), Path(storage).expanduser()))
+    """The sweep at a path or address, or of a name in a storage; UsageError if there is none."""
+    return OpenSweep(find_sweep(str(sweep), storage_at(str(storage))))
 
 
 def find_student(folder: SweepFolder, trial: str | None = None) -> TrialFolder:
@@ -82,7 +84,7 @@ def find_student(folder: SweepFolder, trial: str | None = None) -> TrialFolder:
             "no trial is complete" if trial is None else f"{trial!r} names {len(complete)} complete trials"
         )
         raise UsageError(
-            f"{wanted} in sweep {folder.name}; see them with `cpsc-orchestrate status {folder.paths.root}`"
+            f"{wanted} in sweep {folder.name}; see them with `cpsc-orchestrate status {folder.paths.address}`"
         )
     return complete[0]
 
@@ -90,9 +92,10 @@ def find_student(folder: SweepFolder, trial: str | None = None) -> TrialFolder:
 def student_weights(trial: TrialFolder) -> Path:
     """The weights of a complete trial's student; UsageError if somebody removed them."""
     weights = best_student(trial)
-    if weights is None:
+    if weights is None or not fetch(weights):
+        sweep = address_of(trial.paths.root.parent.parent)
         raise UsageError(
-            f"the student of trial {trial.name} is no longer in {trial.paths.root}; "
-            f"`cpsc-orchestrate resume {trial.paths.root.parent.parent} --trial {trial.name}` trains it again"
+            f"the student of trial {trial.name} is no longer in {place_of(trial.paths.root)}; "
+            f"`cpsc-orchestrate resume {sweep} --trial {trial.name}` trains it again"
         )
     return weights

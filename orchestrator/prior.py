@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Self
 
 from cpsc_core.errors import SettingsError
@@ -13,8 +12,10 @@ from cpsc_core.settings import TrialSettings
 from orchestrator.config import SweepConfig, holds, in_order, is_active, setting_at
 from orchestrator.errors import UsageError
 from orchestrator.outcome import judge
+from orchestrator.store.address import Storage
 from orchestrator.store.folder import TrialFolder, find_sweep
 from orchestrator.store.records import EndClass, Result, Stage, TrialState
+from orchestrator.store.working_copy import place_of
 
 __all__ = ["PriorTrial", "describe_prior", "gather_prior", "read_prior"]
 
@@ -72,7 +73,7 @@ class PriorTrial:
         return cls(params=params, objectives=verdict.objectives, excess=verdict.excess)
 
 
-def gather_prior(config: SweepConfig, storage: Path) -> dict[str, Any]:
+def gather_prior(config: SweepConfig, storage: Storage) -> dict[str, Any]:
     """The trials of the sweeps that `start_from` names, to be frozen in the manifest as plain JSON values.
 
     A parameter that an earlier sweep did not search has the value it was fixed at there. Values of objectives
@@ -83,7 +84,7 @@ def gather_prior(config: SweepConfig, storage: Path) -> dict[str, Any]:
     known: list[dict[str, Any]] = []
     for name in config.start_from:
         folder = find_sweep(name, storage)
-        if folder.paths.root == (storage / config.name).resolve():
+        if folder.paths.name == config.name and place_of(folder.paths.storage.root) == storage:
             raise UsageError(f"start_from: sweep {config.name} cannot start from itself; leave it out")
         seen = [PriorTrial.of(trial, config) for trial in _searched(folder.trials())]
         counts[name] = dict(Counter(each if isinstance(each, str) else _KNOWN for each in seen))

@@ -10,8 +10,9 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.mirror import Mirror, default_uri
 from orchestrator.report.views import Views
 from orchestrator.store.folder import SweepFolder
-from orchestrator.store.lease import read_owner
+from orchestrator.store.ownership import owner_of
 from orchestrator.store.paths import StoragePaths
+from orchestrator.store.relay import push_views
 
 __all__ = ["examine_views"]
 
@@ -23,7 +24,7 @@ def examine_views(storage: Path, *, fix: bool) -> list[Check]:
     """
     names = sorted(path.parent.name for path in storage.glob("*/manifest.json"))
     folders = [SweepFolder(StoragePaths(storage).sweep(name)) for name in names]
-    return [_sweep(folder, fix) for folder in folders if read_owner(folder.paths.lease) is None]
+    return [_sweep(folder, fix) for folder in folders if owner_of(folder.paths) is None]
 
 
 def _sweep(folder: SweepFolder, fix: bool) -> Check:
@@ -32,7 +33,7 @@ def _sweep(folder: SweepFolder, fix: bool) -> Check:
     if not problems:
         return Check(name=name, verdict=Verdict.OK, finding="agree with the folders")
     if not fix:
-        advice = f"cpsc-orchestrate doctor --fix --storage {folder.paths.storage.root}"
+        advice = f"cpsc-orchestrate doctor --fix --storage {folder.paths.storage.address}"
         return Check(name=name, verdict=Verdict.WARN, finding="; ".join(problems), advice=advice)
     try:
         _write(folder)
@@ -78,6 +79,7 @@ def _write(folder: SweepFolder) -> None:
     if folder.trials():
         write_report(folder)
     _mirror(folder).sync()
+    push_views(folder.paths)
 
 
 def _mirror(folder: SweepFolder) -> Mirror:

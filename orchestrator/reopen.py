@@ -35,7 +35,7 @@ class Reopen:
             if len(matches) != 1:
                 raise UsageError(
                     f"{len(matches)} finished trials of {folder.name} begin with {wanted!r}, and one is "
-                    f"needed; `cpsc-orchestrate status {folder.paths.root}` lists them"
+                    f"needed; `cpsc-orchestrate status {folder.paths.address}` lists them"
                 )
             yield matches[0]
 

@@ -18,7 +18,7 @@ from orchestrator.scratch import is_scratch
 from orchestrator.store.folder import SweepFolder, TrialFolder
 from orchestrator.store.ownership import Ownership
 from orchestrator.store.records import TrialState
-from orchestrator.store.working_copy import discard
+from orchestrator.store.working_copy import discard, fetch, size_of
 
 __all__ = ["Litter", "find_litter", "remove_litter", "trim"]
 
@@ -50,7 +50,7 @@ def find_litter(folder: SweepFolder, scratch: str | None) -> list[Litter]:
     found += [(path, "leftovers of interrupted writes") for path in folder.paths.root.rglob(_DRAFTS)]
     if scratch and is_scratch(Path(scratch)) and Path(scratch).is_dir():
         found.append((Path(scratch), "files of a Ray that is gone"))
-    return [Litter(path=path, size=_size(path), kind=kind) for path, kind in found]
+    return [Litter(path=path, size=size_of(path) or 0, kind=kind) for path, kind in found]
 
 
 def trim(trial: TrialFolder, lease: Ownership) -> None:
@@ -106,6 +106,8 @@ def _needed_to_go_on(trial: TrialFolder, held: list[tuple[Point, AttemptPaths]])
     """How many of the newest checkpoints to keep so that two that can be gone on from are among them."""
     if len(held) <= _KEPT_WHILE_UNFINISHED:
         return len(held)
+    for number in trial.attempts:
+        fetch(trial.paths.attempt(number).checkpoints)
     usable = _usable(trial)
     last = None
     for _ in range(_KEPT_WHILE_UNFINISHED):
@@ -122,9 +124,3 @@ def _usable(trial: TrialFolder) -> Iterator[tuple[Point, int]]:
         lines = read_lines(checkpoint.attempt.metrics)
         if {*range(1, checkpoint.point.epoch + 1)} <= {line["epoch"] for line in lines}:
             yield checkpoint.point, checkpoint.attempt.number
-
-
-def _size(path: Path) -> int:
-    if not path.is_dir() or path.is_symlink():
-        return path.lstat().st_size
-    return sum(each.lstat().st_size for each in path.rglob("*") if not each.is_dir())

@@ -10,11 +10,14 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from traceback import format_exception
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
 from cpsc_core.errors import CoreError
+from cpsc_core.redaction import redact
 from orchestrator.errors import (
     BudgetError,
     ConfigError,
@@ -23,7 +26,9 @@ from orchestrator.errors import (
     OwnedError,
     TrackingError,
     UnreachableError,
+    UsageError,
 )
+from orchestrator.store.address import Storage, storage_at
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -78,6 +83,7 @@ class Program(click.Group):
     def main(self, args: Sequence[str] | None = None, *_: Any, **extra: Any) -> NoReturn:
         """Run one command and leave the process with its exit code."""
         arguments = list(sys.argv[1:] if args is None else args)
+        sys.excepthook = _trace
         extra |= {"prog_name": PROGRAM, "standalone_mode": False}
         try:
             code = super().main(arguments, **extra)
@@ -95,8 +101,13 @@ def end(code: int, message: str, command: str) -> NoReturn:
     following = "" if f"{PROGRAM} " in message.splitlines()[-1] else f"; next: {command}"
     red = "error: " if os.environ.get("NO_COLOR") else click.style("error: ", fg="red")
     word = "" if code in _SIGNALLED else red
-    click.echo(f"{word}{message}{following}", err=True)
+    click.echo(redact(f"{word}{message}{following}"), err=True)
     sys.exit(code)
+
+
+def _trace(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What a bug leaves behind, without secrets: it is going to be shown to others."""
+    sys.stderr.write(redact("".join(format_exception(kind, error, trace))))
 
 
 def show(renderable: RenderableType) -> None:
@@ -135,20 +146,19 @@ def set_option(function: _Function) -> _Function:
 
 
 def storage_option(*, default: Path | None) -> Callable[[_Function], _Function]:
-    """--storage DIR, absolute and with ~ expanded."""
+    """--storage DIR, absolute and with ~ expanded, or the address of a bucket."""
     where = "the file's `storage`" if default is None else str(default)
     return click.option(
         "--storage",
-        type=click.Path(file_okay=False, path_type=Path),
-        default=default,
+        default=None if default is None else str(default),
         metavar="DIR",
-        callback=lambda _ctx, _option, value: value and value.expanduser().absolute(),
-        help=f"Folder that holds sweeps. Default: {where}.",
+        callback=lambda _ctx, _option, value: None if value is None else _storage(value),
+        help=f"Folder that holds sweeps, or s3://BUCKET/PREFIX. Default: {where}.",
     )
 
 
 def sweep_argument(function: _Function) -> _Function:
-    """SWEEP: a name below --storage or a path; with --storage itself, which it needs."""
+    """SWEEP: a name below --storage, a path or an address; with --storage itself, which it needs."""
     argument = click.argument("sweep", shell_complete=_complete_sweep)
     return argument(storage_option(default=DEFAULT_STORAGE)(function))
 
@@ -185,6 +195,17 @@ def _next_command(error: Exception, ctx: click.Context) -> str:
             return f"{ctx.command_path} --help"
 
 
+def _storage(text: str) -> Storage:
+    """The storage that an option names; what is no such thing is an error of usage."""
+    try:
+        storage = storage_at(text)
+    except UsageError as error:
+        raise click.BadParameter(str(error), param_hint="--storage") from error
+    if isinstance(storage, Path) and storage.exists() and not storage.is_dir():
+        raise click.BadParameter(f"Directory '{storage}' is a file.", param_hint="--storage")
+    return storage
+
+
 def _silence_stdout() -> None:
     """Whoever read our output has left; what is still buffered goes nowhere."""
     with suppress(OSError, ValueError):
@@ -205,6 +226,8 @@ def _finite(value: Any) -> Any:
 
 
 def _complete_sweep(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    storage = Path(ctx.params.get("storage") or DEFAULT_STORAGE).expanduser()
+    storage = ctx.params.get("storage") or DEFAULT_STORAGE.expanduser()
+    if not isinstance(storage, Path):
+        return []  # nobody waits for a network to complete a word
     names = (manifest.parent.name for manifest in storage.glob("*/manifest.json"))
     return sorted(name for name in names if name.startswith(incomplete))

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import click
@@ -23,8 +21,10 @@ from orchestrator.cli.frame import (
     sweep_argument,
 )
 from orchestrator.errors import UsageError
+from orchestrator.store.address import BucketAddress, Storage
 from orchestrator.store.folder import SweepFolder, find_sweep
 from orchestrator.store.paths import StoragePaths
+from orchestrator.store.relay import push_views
 
 __all__ = ["INSPECTING"]
 
@@ -33,7 +33,7 @@ __all__ = ["INSPECTING"]
 @sweep_argument
 @json_option
 @click.option("--watch", is_flag=True, help="Look again every two seconds until the sweep ends.")
-def _status(sweep: str, storage: Path, as_json: bool, watch: bool) -> None:
+def _status(sweep: str, storage: Storage, as_json: bool, watch: bool) -> None:
     """Show how SWEEP stands.
 
     Its trials, failures with their causes, and the best so far.
@@ -57,14 +57,14 @@ def _status(sweep: str, storage: Path, as_json: bool, watch: bool) -> None:
         return
     show(render_status(document))
     if mirror["backlog"]:
-        command = shlex.join([PROGRAM, "sync", str(folder.paths.root)])
+        command = f"{PROGRAM} sync {folder.paths.address}"
         click.echo(f"MLflow at {mirror['uri']} lacks {mirror['backlog']} trial(s); `{command}` sends them")
 
 
 @click.command("best", cls=Command)
 @sweep_argument
 @json_option
-def _best(sweep: str, storage: Path, as_json: bool) -> None:
+def _best(sweep: str, storage: Storage, as_json: bool) -> None:
     """Show the best of SWEEP and where its student lies.
 
     \b
@@ -97,7 +97,7 @@ def _best(sweep: str, storage: Path, as_json: bool) -> None:
     help="Put the best student of a finished sweep into the model registry.",
 )
 @json_option
-def _sync(sweep: str, storage: Path, uri: str | None, register: bool, as_json: bool) -> None:
+def _sync(sweep: str, storage: Storage, uri: str | None, register: bool, as_json: bool) -> None:
     """Mirror SWEEP to MLflow again, from its folders.
 
     What is there already is left alone; a server that has nothing of it gets all of it.
@@ -114,6 +114,7 @@ def _sync(sweep: str, storage: Path, uri: str | None, register: bool, as_json: b
     mirror = Mirror(uri, folder.paths)
     sent = asdict(mirror.sync())
     registered = mirror.register_best() if register else None
+    push_views(folder.paths)
     if as_json:
         told = {"sweep": folder.name, "tracking_uri": public_uri(uri), **sent, "registered": registered}
         print_json(told)
@@ -130,7 +131,7 @@ def _sync(sweep: str, storage: Path, uri: str | None, register: bool, as_json: b
 @click.option(
     "--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port to listen on."
 )
-def _ui(storage: Path, host: str, port: int) -> None:
+def _ui(storage: Storage, host: str, port: int) -> None:
     """Browse the sweeps of a storage folder in MLflow.
 
     The server runs until Ctrl-C and listens on this machine only, unless --host says otherwise.
@@ -142,6 +143,10 @@ def _ui(storage: Path, host: str, port: int) -> None:
     from orchestrator.mirror import ui_command
     from orchestrator.mirror.server import sweep_pages
 
+    if isinstance(storage, BucketAddress):
+        raise UsageError(
+            f"{storage} has no MLflow database: the server that tracking.uri names shows the sweeps there"
+        )
     place = StoragePaths(storage)
     if not place.mlflow_database.is_file():
         raise UsageError(

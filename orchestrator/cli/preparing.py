@@ -22,6 +22,7 @@ from orchestrator.cli.frame import (
     storage_option,
 )
 from orchestrator.errors import ConfigError
+from orchestrator.store.address import Storage
 
 if TYPE_CHECKING:
     from orchestrator.config import SweepConfig
@@ -86,7 +87,7 @@ def _plan(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 @click.option("--address", metavar="ADDRESS", help="Check this Ray cluster too, such as 10.0.0.1:6379.")
 @click.option("--fix", is_flag=True, help="Write reports, tables and MLflow again where they are behind.")
 @json_option
-def _doctor(storage: Path, address: str | None, fix: bool, as_json: bool) -> None:
+def _doctor(storage: Storage, address: str | None, fix: bool, as_json: bool) -> None:
     """Check whether this machine can run sweeps and show them.
 
     Says what to do where it cannot, and where what shows them is not up to date.

@@ -18,7 +18,10 @@ from orchestrator.cli.frame import (
     sweep_argument,
 )
 from orchestrator.errors import UsageError
+from orchestrator.store.address import Storage
 from orchestrator.store.folder import find_sweep
+from orchestrator.store.relay import push_views
+from orchestrator.store.working_copy import place_of, publish
 
 __all__ = ["REPORTING"]
 
@@ -27,7 +30,7 @@ __all__ = ["REPORTING"]
 @sweep_argument
 @click.option("--markdown", is_flag=True, help="Print the leaderboard as Markdown, for a pull request.")
 @json_option
-def _report(sweep: str, storage: Path, markdown: bool, as_json: bool) -> None:
+def _report(sweep: str, storage: Storage, markdown: bool, as_json: bool) -> None:
     """Write SWEEP as one HTML page.
 
     The page lies in the sweep's folder as report.html, needs no network and can be sent to anybody.
@@ -52,14 +55,15 @@ def _report(sweep: str, storage: Path, markdown: bool, as_json: bool) -> None:
         click.echo(leaderboard_markdown(leaderboard_document(folder)), nl=False)
     else:
         write_report(folder)
-        click.echo(f"{folder.name} is described in {folder.paths.report}")
+        push_views(folder.paths)
+        click.echo(f"{folder.name} is described in {place_of(folder.paths.report)}")
 
 
 @click.command("compare", cls=Command)
 @click.argument("sweeps", metavar="SWEEP SWEEP...", nargs=-1, required=True)
 @storage_option(default=DEFAULT_STORAGE)
 @json_option
-def _compare(sweeps: tuple[str, ...], storage: Path, as_json: bool) -> None:
+def _compare(sweeps: tuple[str, ...], storage: Storage, as_json: bool) -> None:
     """Show several sweeps side by side.
 
     Says on which terms they do not compare: another teacher, other data, another budget.
@@ -95,7 +99,7 @@ def _compare(sweeps: tuple[str, ...], storage: Path, as_json: bool) -> None:
 @json_option
 def _export(
     sweep: str,
-    storage: Path,
+    storage: Storage,
     to: str | None,
     images: int | None,
     trial: str | None,
@@ -120,6 +124,10 @@ def _export(
         document = export_student(folder, to=to, trial=trial, output=output)
     else:
         document = export_images(folder, images or 0, trial=trial, output=output)
+    if output is None:
+        made = Path(document["folder"])
+        publish(*(path for path in made.rglob("*") if path.is_file()))
+        document["folder"] = str(place_of(made))
     if as_json:
         print_json(document)
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +21,9 @@ from orchestrator.cli.frame import (
     storage_option,
     sweep_argument,
 )
+from orchestrator.store.address import Storage
 from orchestrator.store.folder import SweepFolder, find_sweep
-from orchestrator.store.lease import read_owner
+from orchestrator.store.ownership import owner_of
 from orchestrator.store.records import EndClass
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ _ENDINGS = {
 _address_option = click.option(
     "--address",
     metavar="ADDRESS",
-    help="Ray cluster to join, such as 10.0.0.1:6379. Default: a private Ray on this machine.",
+    help="Ray cluster to join, such as 10.0.0.1:6379; auto: the one this machine belongs to. "
+    "Default: a private Ray on this machine.",
 )
 
 
@@ -54,7 +55,7 @@ _address_option = click.option(
 @set_option
 @storage_option(default=None)
 @_address_option
-def _sweep(file: Path, overrides: tuple[str, ...], storage: Path | None, address: str | None) -> None:
+def _sweep(file: Path, overrides: tuple[str, ...], storage: Storage | None, address: str | None) -> None:
     """Run the sweep that FILE describes.
 
     If it has begun already it is continued; nothing that is finished is computed again.
@@ -68,7 +69,7 @@ def _sweep(file: Path, overrides: tuple[str, ...], storage: Path | None, address
     from orchestrator.sweep import run_sweep
 
     experiment = load_experiment(file, overrides)
-    storage = storage or Path(experiment.config.storage).expanduser().absolute()
+    storage = storage or experiment.config.storage
     with progress_for(sys.stdout) as progress:
         outcome = run_sweep(experiment, storage=storage, address=address, progress=progress)
     _close(outcome)
@@ -93,7 +94,7 @@ def _sweep(file: Path, overrides: tuple[str, ...], storage: Path | None, address
 @set_option
 @click.option("--takeover", is_flag=True, help="Fence off a controller that is beyond reach.")
 @_address_option
-def _resume(sweep: str, storage: Path, **choices: Any) -> None:
+def _resume(sweep: str, storage: Storage, **choices: Any) -> None:
     """Continue SWEEP where it stands.
 
     Nothing that is finished is computed again, unless one of the options asks for it. --set changes a field
@@ -116,7 +117,7 @@ def _resume(sweep: str, storage: Path, **choices: Any) -> None:
 
 @click.command("stop", cls=Command)
 @sweep_argument
-def _stop(sweep: str, storage: Path) -> None:
+def _stop(sweep: str, storage: Storage) -> None:
     """Ask SWEEP to checkpoint its trials and stop.
 
     `resume` continues it.
@@ -128,7 +129,7 @@ def _stop(sweep: str, storage: Path) -> None:
     from orchestrator.sweep import request_stop
 
     folder = find_sweep(sweep, storage)
-    owner = read_owner(folder.paths.lease)
+    owner = owner_of(folder.paths)
     if owner is None:
         click.echo(f"{folder.name} is not running")
         return
@@ -141,7 +142,7 @@ def _stop(sweep: str, storage: Path) -> None:
 @set_option
 @storage_option(default=None)
 @json_option
-def _teacher(file: Path, overrides: tuple[str, ...], storage: Path | None, as_json: bool) -> None:
+def _teacher(file: Path, overrides: tuple[str, ...], storage: Storage | None, as_json: bool) -> None:
     """Load the teacher of FILE, or train it.
 
     A trained teacher is kept in the storage folder, for all sweeps that name the same one.
@@ -155,7 +156,7 @@ def _teacher(file: Path, overrides: tuple[str, ...], storage: Path | None, as_js
     from orchestrator.sweep import make_teacher
 
     experiment = load_experiment(file, overrides)
-    storage = storage or Path(experiment.config.storage).expanduser().absolute()
+    storage = storage or experiment.config.storage
     with progress_for(sys.stderr if as_json else sys.stdout) as progress:
         card = make_teacher(experiment, storage=storage, progress=progress)
     if as_json:
@@ -176,7 +177,7 @@ def _close(outcome: Outcome) -> None:
         show(closing_text(folder))
     if outcome.exit_code:
         cause, command = _ENDINGS[outcome.exit_code]
-        sweep = shlex.quote(str(outcome.sweep.root))
-        end(outcome.exit_code, outcome.message or cause, f"{PROGRAM} {command.format(sweep=sweep)}")
+        following = f"{PROGRAM} {command.format(sweep=outcome.sweep.address)}"
+        end(outcome.exit_code, outcome.message or cause, following)
     if outcome.message:
         click.echo(outcome.message)

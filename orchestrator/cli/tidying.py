@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from orchestrator.cli.frame import Command, json_option, print_json, sweep_argument
+from orchestrator.store.address import Storage
+from orchestrator.store.working_copy import place_of
 
 if TYPE_CHECKING:
     from orchestrator.retention import Litter
@@ -20,7 +21,7 @@ __all__ = ["TIDYING"]
 @sweep_argument
 @click.option("--dry-run", is_flag=True, help="Say what would go, and let it be.")
 @json_option
-def _gc(sweep: str, storage: Path, dry_run: bool, as_json: bool) -> None:
+def _gc(sweep: str, storage: Storage, dry_run: bool, as_json: bool) -> None:
     """Clear away what SWEEP does not need any more.
 
     Checkpoints of pruned and failed trials, of complete ones all but the last, of unfinished ones all but
@@ -34,14 +35,15 @@ def _gc(sweep: str, storage: Path, dry_run: bool, as_json: bool) -> None:
     """
     from orchestrator.retention import find_litter, remove_litter
     from orchestrator.store.folder import find_sweep
-    from orchestrator.store.lease import Lease, read_note
+    from orchestrator.store.ownership import note_of, own
 
     folder = find_sweep(sweep, storage)
-    scratch = read_note(folder.paths.lease).get("scratch")
+    scratch = note_of(folder.paths).get("scratch")
     if dry_run:
         litter = find_litter(folder, scratch)
     else:
-        with Lease.acquire(folder.paths.lease, note={"scratch": scratch}) as lease:
+        with own(folder.paths, note={"scratch": scratch}) as lease:
+            folder.refresh()
             litter = find_litter(folder, scratch)
             for each in litter:
                 remove_litter(each, lease)
@@ -55,11 +57,12 @@ TIDYING = (_gc,)
 
 
 def _document(name: str, litter: Sequence[Litter], dry_run: bool) -> dict[str, object]:
+    found = [{"path": str(place_of(each.path)), "bytes": each.size, "kind": each.kind} for each in litter]
     return {
         "sweep": name,
         "removed": not dry_run,
         "bytes": sum(each.size for each in litter),
-        "litter": [{"path": str(each.path), "bytes": each.size, "kind": each.kind} for each in litter],
+        "litter": found,
     }
 
 

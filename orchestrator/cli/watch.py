@@ -52,3 +52,4 @@ def _looks(folder: SweepFolder) -> Iterator[dict[str, Any]]:
         if document["state"] not in _LIVING:
             return
         time.sleep(_SECONDS_BETWEEN_LOOKS)
+        folder.refresh()

@@ -11,6 +11,7 @@ from orchestrator.export.card import images_card
 from orchestrator.export.child import ask
 from orchestrator.opened import find_student
 from orchestrator.store.folder import SweepFolder
+from orchestrator.store.working_copy import fetch, place_of
 
 __all__ = ["export_images"]
 
@@ -28,10 +29,10 @@ def export_images(
     chosen = find_student(folder, trial)
     result = chosen.result
     generator = chosen.paths.attempt(result.attempt).generator if result else None
-    if generator is None or not generator.is_file():
+    if generator is None or not fetch(generator):
         raise UsageError(
-            f"the generator of trial {chosen.name} is no longer in {chosen.paths.root}; "
-            f"`cpsc-orchestrate resume {folder.paths.root} --trial {chosen.name}` trains it again"
+            f"the generator of trial {chosen.name} is no longer in {place_of(chosen.paths.root)}; "
+            f"`cpsc-orchestrate resume {folder.paths.address} --trial {chosen.name}` trains it again"
         )
     output = (output or folder.paths.export(f"{chosen.name}-images")).absolute()
     request = {

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from orchestrator.mirror.tracker import Attachment
 from orchestrator.store.folder import TrialFolder
+from orchestrator.store.working_copy import place_of, size_of
 
 __all__ = ["trial_files"]
 
@@ -33,9 +34,9 @@ def _files(trial: TrialFolder) -> Iterator[Attachment]:
         yield Attachment("per_class.json", shares)
     models = {"student": attempt.student, "generator": attempt.generator}
     there = {
-        name: {"path": str(path), "bytes": path.stat().st_size}
+        name: {"path": str(place_of(path)), "bytes": size}
         for name, path in models.items()
-        if path.exists()
+        if (size := size_of(path)) is not None
     }
     if there:
         yield Attachment("models.json", _json(there))

@@ -17,6 +17,7 @@ from typing import Any
 
 from orchestrator.mirror.tracker import HeldRun, RunStatus
 from orchestrator.store.paths import TrialPaths
+from orchestrator.store.working_copy import copy_of
 
 __all__ = ["Entry", "locked", "look", "read_entry", "stamp", "write_entry"]
 
@@ -84,12 +85,15 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def stamp(path: Path) -> tuple[int, int]:
-    """Equal as long as a file has not changed; zeros if there is none."""
+    """Equal as long as a file has not changed; zeros if there is none.
+
+    Every working copy of a bucket has times of its own, and what is looked at there only grows.
+    """
     try:
         found = path.stat()
     except FileNotFoundError:
         return 0, 0
-    return found.st_mtime_ns, found.st_size
+    return 0 if copy_of(path) is not None else found.st_mtime_ns, found.st_size
 
 
 def _content(path: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from orchestrator.errors import UnreachableError
 from orchestrator.mirror.ledger import read_entry, write_entry
 from orchestrator.mirror.uri import public_uri
 from orchestrator.store.folder import SweepFolder
+from orchestrator.store.working_copy import fetch
 
 __all__ = ["register_best"]
 
@@ -32,6 +33,7 @@ def register_best(folder: SweepFolder, uri: str) -> dict[str, str] | None:
     if best is None or weights is None or noted is None or folder.manifest.get("finished") != "complete":
         return None
     run = read_entry(best.paths.mirror, public_uri(uri))
+    fetch(weights)
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     if run is None or noted.files.get(_STUDENT) == digest:
         return None

@@ -27,7 +27,7 @@ from orchestrator.mirror.wanted import (
     trial_run,
 )
 from orchestrator.store.folder import SweepFolder, TrialFolder
-from orchestrator.store.lease import read_owner
+from orchestrator.store.ownership import owner_of
 from orchestrator.store.paths import SweepPaths, TrialPaths
 from orchestrator.store.records import TrialRecord
 
@@ -273,7 +273,7 @@ class Mirror:
         return {params_key(record): record.number for record in records if record.number is not None}
 
     def _is_owned(self) -> bool:
-        return read_owner(self._folder.paths.lease) is not None
+        return owner_of(self._folder.paths) is not None
 
     def _last_status(self) -> RunStatus:
         """How a sweep ended that no controller owns any more; a killed controller leaves no word."""

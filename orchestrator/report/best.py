@@ -11,6 +11,7 @@ from orchestrator.mirror.uri import default_uri, public_uri
 from orchestrator.ranking import front
 from orchestrator.report.leaderboard import infeasible, objectives_of, order
 from orchestrator.store.folder import SweepFolder, TrialFolder
+from orchestrator.store.working_copy import place_of, size_of
 
 __all__ = ["best_document", "best_student", "find_best", "tracking_uri"]
 
@@ -22,11 +23,11 @@ def find_best(folder: SweepFolder) -> TrialFolder | None:
 
 
 def best_student(trial: TrialFolder) -> Path | None:
-    """Weights of a complete trial's student; None if they are not there."""
+    """Weights of a complete trial's student, which may still have to be fetched; None if they are gone."""
     if trial.result is None:
         return None
     weights = trial.paths.attempt(trial.result.attempt).student
-    return weights if weights.is_file() else None
+    return weights if size_of(weights) is not None else None
 
 
 def best_document(folder: SweepFolder) -> dict[str, Any]:
@@ -38,7 +39,7 @@ def best_document(folder: SweepFolder) -> dict[str, Any]:
     trial = find_best(folder)
     if trial is None:
         raise UsageError(
-            f"{_why_none(folder)}; see how it stands with `cpsc-orchestrate status {folder.paths.root}`"
+            f"{_why_none(folder)}; see how it stands with `cpsc-orchestrate status {folder.paths.address}`"
         )
     objectives = objectives_of(folder.manifest)
     if len(objectives) == 1:
@@ -60,7 +61,7 @@ def _describe(folder: SweepFolder, trial: TrialFolder) -> dict[str, Any]:
         "objective": result.objective if result else None,
         "metrics": result.metrics if result else {},
         "teacher_accuracy": (folder.manifest.get("teacher") or {}).get("accuracy"),
-        "folder": str(trial.paths.root),
+        "folder": str(place_of(trial.paths.root)),
         "mlflow_run_id": _run_id(folder, trial),
     }
 

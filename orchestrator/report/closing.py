@@ -18,6 +18,7 @@ from orchestrator.report.snapshot import SweepSnapshot
 from orchestrator.report.status import headline, status_document
 from orchestrator.report.wording import label
 from orchestrator.store.folder import SweepFolder, TrialFolder
+from orchestrator.store.working_copy import place_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -52,15 +53,15 @@ def _parameters(best: TrialFolder) -> list[RenderableType]:
 
 def _places(folder: SweepFolder, best: TrialFolder | None) -> list[Text]:
     """One line each, never broken, so that it can be copied."""
-    uri = tracking_uri(folder)
+    uri, place = tracking_uri(folder), place_of(folder.paths.root)
     window = shlex.join(["cpsc-orchestrate", "ui", "--storage", str(folder.paths.storage.root)])
     student = best_student(best) if best else None
     places = {
-        "sweep": str(folder.paths.root),
-        "student": str(student) if student else None,
-        "report": str(folder.paths.report) if folder.paths.report.exists() else None,
+        "sweep": str(place),
+        "student": str(place_of(student)) if student else None,
+        "report": str(place_of(folder.paths.report)) if folder.paths.report.exists() else None,
         "MLflow": uri,
-        "browse": uri if is_server(uri) else window,
+        "browse": uri if is_server(uri) or place != folder.paths.root else window,
     }
     return [
         Text(f"{name:<8} {place}", no_wrap=True, overflow="ignore")

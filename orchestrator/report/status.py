@@ -13,7 +13,7 @@ from orchestrator.ranking import rank
 from orchestrator.report.leaderboard import objective_of, objectives_of
 from orchestrator.report.wording import fixed, label
 from orchestrator.store.folder import SweepFolder, TrialFolder
-from orchestrator.store.lease import read_owner
+from orchestrator.store.ownership import owner_of
 from orchestrator.store.records import AttemptEnd, Result, TrialState
 
 __all__ = ["headline", "render_status", "status_document"]
@@ -39,7 +39,7 @@ def status_document(folder: SweepFolder) -> dict[str, Any]:
     without having said so. A trial counts as running only while a controller lives that can hear it.
     """
     manifest, trials = folder.manifest, folder.trials()
-    owned = read_owner(folder.paths.lease) is not None
+    owned = owner_of(folder.paths) is not None
     metric = objective_of(manifest).metric
     entries = [_entry(trial, metric, owned) for trial in trials]
     ranked = rank(trials, objectives_of(manifest))

@@ -64,8 +64,9 @@ class Courier:
             self._attempt.root.mkdir(parents=True)  # else it is the first rank that makes it, elsewhere
 
     def follow(self, lines: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """The lines of an attempt, each once the bucket has all that it stands for; at the end, the rest."""
+        """Fetch, then the lines of an attempt, each once the bucket has all that it stands for."""
         try:
+            self.fetch()
             for line in lines:
                 self.send()
                 yield line

@@ -35,8 +35,10 @@ __all__ = [
     "open_copy",
     "open_storage",
     "origin_of",
+    "place_of",
     "publish",
     "refresh",
+    "size_of",
 ]
 
 _ORIGIN = ".origin"
@@ -100,6 +102,13 @@ class WorkingCopy:
     def holds(self, path: Path) -> bool:
         """Whether the bucket has a file."""
         return self.bucket.has(self._key(path))
+
+    def size(self, path: Path) -> int | None:
+        """Bytes that the bucket has of a file, or of everything in a folder; None if it has none."""
+        key = self._key(path)
+        found = self.bucket.objects(self._key(path.parent))
+        sizes = [each.size for name, each in found.items() if name == key or name.startswith(f"{key}/")]
+        return sum(sizes) if sizes else None
 
     def discard(self, path: Path, *, is_folder: bool) -> None:
         """Remove a file, or everything in a folder, from the bucket; what is here stays."""
@@ -211,6 +220,15 @@ def fetch(path: Path) -> bool:
     return path.exists() if copy is None else copy.fetch(path)
 
 
+def size_of(path: Path) -> int | None:
+    """Bytes of a file, or of everything in a folder, here or in the bucket; None if there is none."""
+    if (copy := copy_of(path)) is not None:
+        return copy.size(path)
+    if path.is_dir() and not path.is_symlink():
+        return sum(each.lstat().st_size for each in path.rglob("*") if not each.is_dir())
+    return path.lstat().st_size if path.exists() or path.is_symlink() else None
+
+
 def publish(*paths: Path) -> None:
     """Write files of one sweep to the bucket that it is a copy of, if it is; returns when they are there."""
     if paths and (copy := copy_of(paths[0])) is not None:
@@ -223,10 +241,15 @@ def discard(path: Path, *, is_folder: bool = False) -> None:
         copy.discard(path, is_folder=is_folder)
 
 
+def place_of(path: Path) -> Storage:
+    """Where other machines find what a path is: the path itself, or an address, if it lies in a copy."""
+    copy = copy_of(path)
+    return path if copy is None else copy.address(path)
+
+
 def address_of(path: Path) -> str:
     """What to call a path in a command that a person may copy: an address, if it lies in a copy."""
-    copy = copy_of(path)
-    return shlex.quote(str(path if copy is None else copy.address(path)))
+    return shlex.quote(str(place_of(path)))
 
 
 def _cache() -> Path:

@@ -23,7 +23,7 @@ def report_document(folder: SweepFolder) -> dict[str, Any]:
     if not trials:
         raise UsageError(
             f"sweep {folder.name} has no trial yet, so there is nothing to report; "
-            f"see how it stands with `cpsc-orchestrate status {folder.paths.root}`"
+            f"see how it stands with `cpsc-orchestrate status {folder.paths.address}`"
         )
     status = status_document(folder)
     best = find_best(folder)

@@ -149,10 +149,8 @@ def test_an_attempt_starts_with_what_earlier_ones_left_to_go_on_from(trial: Buck
 
 def test_other_ranks_send_nothing(trial: BucketAddress) -> None:
     courier = Courier(trial, 2, sends=False)
-    courier.fetch()
-    write(courier, "log.txt", "metrics.jsonl")
 
-    list(courier.follow(iter([{"epoch": 1}])))
+    list(courier.follow(epoch(courier, number) for number in (1,)))
     courier.close()
 
     assert in_bucket(trial) == set()
