@@ -17,6 +17,7 @@ import torch
 import cpsc_core
 from cpsc_core.errors import SettingsError
 from cpsc_core.rank import ALONE, Rank
+from cpsc_core.redaction import RedactingFormatter
 
 __all__ = ["describe_process", "logging_to", "using_threads", "versions", "warn_of_drift"]
 
@@ -38,11 +39,11 @@ def using_threads(count: int) -> Iterator[None]:
 def logging_to(path: Path, level: int = logging.INFO) -> Iterator[None]:
     """Add what the core logs inside the block, from a level on, to a file.
 
-    An exception that leaves the block is logged with its trace.
+    An exception that leaves the block is logged with its trace. Secrets of the environment are left out.
     """
     core = logging.getLogger(cpsc_core.__name__)
     handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     handler.setLevel(level)
     level_before = core.level
     core.addHandler(handler)

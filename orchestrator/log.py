@@ -7,14 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from cpsc_core.redaction import RedactingFormatter
+
 __all__ = ["logging_to"]
 
 
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
-    """Send what libraries log to a file, and nowhere else, while the block runs."""
+    """Send what libraries log to a file, secrets left out, and nowhere else, while the block runs."""
     handler = logging.FileHandler(path, encoding="utf-8", delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     before = root.handlers[:]
     root.handlers[:] = [handler]

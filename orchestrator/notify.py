@@ -13,6 +13,7 @@ from orchestrator import __version__
 from orchestrator.report.status import status_document
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.paths import SweepPaths
+from orchestrator.web import ask
 
 __all__ = ["Notifier", "message"]
 
@@ -46,21 +47,14 @@ class Notifier:
         request = urllib.request.Request(url, content, headers)  # noqa: S310 - the schema allows http(s) only
         for tried in range(1, _TRIES + 1):
             try:
-                with urllib.request.build_opener(_NoRedirects).open(request, timeout=_SECONDS):
-                    return
+                ask(request, _SECONDS).close()
+                return
             except urllib.error.HTTPError as error:
                 if error.code < 500 or tried == _TRIES:
                     raise
             except OSError:
                 if tried == _TRIES:
                     raise
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Whoever answers with another address does not get the message."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
 
 
 def message(folder: SweepFolder) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from types import TracebackType
 from typing import Self
 
 from orchestrator.config import SweepConfig
+from orchestrator.credentials import is_in_the_clear
 from orchestrator.errors import OrchestratorError
-from orchestrator.mirror import Background, Mirror, default_uri
+from orchestrator.mirror import Background, Mirror, default_uri, public_uri
 from orchestrator.notify import Notifier
 from orchestrator.report.views import Views, ViewsKeeper
 from orchestrator.store.folder import SweepFolder
@@ -33,6 +34,8 @@ class Window:
         self._say = say
         self._folder = SweepFolder(paths)
         uri = config.tracking.uri or default_uri(paths.storage)
+        if is_in_the_clear(uri):
+            say(f"{public_uri(uri)} is plain http: what is mirrored there can be read on the way")
         self.mirror = Background(Mirror(uri, paths), registers=config.tracking.register_best)
         self._views = ViewsKeeper(Views(self._folder))
         self._notifier = Notifier(config.notify.url, paths)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from cpsc_core.redaction import SECRET_NAME
 from orchestrator.config.difference import MAY_CHANGE
 from orchestrator.config.document import Keys, Node, Problem
 from orchestrator.config.yaml_file import LONGEST_TEXT, scalar, text_problem
@@ -17,7 +18,6 @@ _REFERENCE = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
 _ALLOWED_IN = MAY_CHANGE | {"teacher.checkpoint"}
 """A sweep is resumed from its file; what decides a trial must not hang on the shell it is resumed from."""
 
-_SECRET_KEY = re.compile("pass|secret|token|api[_-]?key|credential", re.IGNORECASE)
 # Each stops where the next could begin, so that no text takes longer than its length.
 _USER = re.compile(r"://([^/?#@\s]*)@")
 _PARAMETER = re.compile(r"[?&]([^?&=]*)=[^&\s]")
@@ -47,7 +47,7 @@ def find_secrets(root: Node) -> Iterator[Problem]:
     """Keys that ask for a secret, and addresses that hold one in plain text."""
     for keys, node in root.scalars():
         for end, key in enumerate(keys, start=1):
-            if isinstance(key, str) and _SECRET_KEY.search(key):
+            if isinstance(key, str) and SECRET_NAME.search(key):
                 yield Problem(
                     keys[:end],
                     "secrets do not belong here; MLflow reads MLFLOW_TRACKING_PASSWORD from the environment",
@@ -59,7 +59,7 @@ def find_secrets(root: Node) -> Iterator[Problem]:
 def _has_secret(address: str) -> bool:
     """Whether an address has a password before its host, or a parameter that is called like a secret."""
     passwords = (user.partition(":")[2] for user in _USER.findall(address))
-    return any(passwords) or any(map(_SECRET_KEY.search, _PARAMETER.findall(address)))
+    return any(passwords) or any(map(SECRET_NAME.search, _PARAMETER.findall(address)))
 
 
 def _misuse(keys: Keys, text: str, environment: Mapping[str, str]) -> str | None:

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import TrackingError, UnreachableError
+from orchestrator.credentials import find_exposure
+from orchestrator.errors import ConfigError, TrackingError, UnreachableError
 from orchestrator.mirror.database import prepare_database
 from orchestrator.mirror.history import can_write, write_history
 from orchestrator.mirror.tracker import Attachment, HeldRun, Image, Inputs, Point, RunStatus
@@ -59,7 +60,12 @@ def open_mlflow(uri: str, experiment: str, artifacts: Path | None) -> MlflowExpe
 
 
 def open_client(uri: str) -> Any:
-    """MLflow's own client, which says nothing, reports to nobody and leaves repetitions to its user."""
+    """MLflow's own client, which says nothing, reports to nobody and leaves repetitions to its user.
+
+    Raises ConfigError if it would send credentials for everybody to read.
+    """
+    if exposure := find_exposure(uri, os.environ):
+        raise ConfigError(f"{public_uri(uri)} {exposure}")
     _hush()
     from mlflow import MlflowClient
 
