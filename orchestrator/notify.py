@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from orchestrator import __version__
-from orchestrator.report.status import status_document
+from orchestrator.report.status import standing
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.paths import SweepPaths
 from orchestrator.web import ask
@@ -63,7 +63,7 @@ def message(folder: SweepFolder) -> dict[str, Any]:
     A sweep has failed if no trial was completed; budget_spent says that its budget ended it before every
     trial was run. `text` is one line for people, the key that chat services read.
     """
-    manifest, status = folder.manifest, status_document(folder)
+    manifest, status = folder.manifest, standing(folder)
     finished, reason, best = manifest.get("finished"), manifest.get("reason"), status["best"]
     event = _event(finished, reason or "", status["counts"])
     found = f"; best {best['objective']:.4f} by trial {best['number']}" if best else ""

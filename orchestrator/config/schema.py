@@ -17,9 +17,11 @@ from pydantic_core import PydanticCustomError
 from cpsc_core.settings import TrainSettings
 from orchestrator.config.block import Block, Count
 from orchestrator.config.chosen import NoPruner, Pruner, Sampler, TpeSampler
-from orchestrator.config.data import Data, LocalPath, Teacher
+from orchestrator.config.data import Data, Teacher
 from orchestrator.config.objectives import Bound, Constraints, Objective, Objectives, bound_of
-from orchestrator.config.search import STUDENT_ARCH, Params, Search
+from orchestrator.config.place import Place
+from orchestrator.config.search import Params, Search
+from orchestrator.store.records import STUDENT_ARCH
 
 __all__ = ["NAME_RULE", "PATHS", "SweepConfig"]
 
@@ -103,6 +105,13 @@ class Resources(Block):
     """GPUs of each; auto: 1 where the cluster has any, else 0; 0.5: two processes share one."""
     cpus_per_worker: Annotated[int, Ge(1), Le(1024)] = 1
     """CPU cores of each, which are also its threads."""
+    placement: Literal["pack", "spread"] = "pack"
+    """pack: the processes of a trial share as few machines as can be; spread: they take as many."""
+    interface: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:@-]{1,15}$")] | None = None
+    """Network interface by which they exchange gradients, such as ib0; null: that of Ray's address, and for
+    NCCL its own choice."""
+    start_seconds: Positive = 120.0
+    """Seconds they may take to find each other, and then to load torch, data and networks."""
 
 
 class Retry(Block):
@@ -190,8 +199,9 @@ class SweepConfig(Block):
     """Earlier sweeps, by name below `storage` or by path, whose trials the sampler knows from the start."""
     enqueue: tuple[Params, ...] = ()
     """Parameters that are tried first, in order; what an entry leaves out is chosen by the sampler."""
-    storage: LocalPath = Field(default_factory=lambda: Path("~/cpsc-runs").expanduser())
-    """Folder that holds sweeps, teachers and the default MLflow store."""
+    storage: Place = Field(default_factory=lambda: Path("~/cpsc-runs").expanduser())
+    """Folder that holds sweeps, teachers and the default MLflow store; or s3://BUCKET/PREFIX or
+    gs://BUCKET/PREFIX, which needs tracking.uri."""
     tracking: Tracking = Tracking()
     """Where MLflow shows the sweep."""
     notify: Notify = Notify()

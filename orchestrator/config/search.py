@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Strict, Tag
 from cpsc_core.errors import SettingsError
 from cpsc_core.settings import TrainSettings, TrialSettings, field_paths, replace_path
 from orchestrator.config.block import Block
+from orchestrator.store.records import STUDENT_ARCH
 
 __all__ = [
     "Choices",
@@ -24,15 +25,11 @@ __all__ = [
     "Params",
     "Range",
     "SPEC_KEYS",
-    "STUDENT_ARCH",
     "Search",
     "apply",
     "field_kind",
     "setting_at",
 ]
-
-STUDENT_ARCH = "student.arch"
-"""The one searched path that does not lie in `train`: which network learns."""
 
 FIELDS: Mapping[str, Any] = {**field_paths(TrainSettings), STUDENT_ARCH: str}
 """Type of every field that may be searched or depended on, by dotted path, limits included."""

@@ -16,7 +16,8 @@ from orchestrator.config.document import Keys, Node, Problem, shown
 from orchestrator.config.messages import problems_of, unknown, unknown_field
 from orchestrator.config.networks import unknown_network
 from orchestrator.config.schema import SweepConfig
-from orchestrator.config.search import FIELDS, NOT_SEARCHED, STUDENT_ARCH, Choices, Range, field_kind
+from orchestrator.config.search import FIELDS, NOT_SEARCHED, Choices, Range, field_kind
+from orchestrator.store.records import STUDENT_ARCH
 
 __all__ = ["search_fits_train", "value_fits"]
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import BaseModel, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from cpsc_core.errors import CoreError
 from orchestrator.config.block import Block
@@ -22,8 +22,13 @@ from orchestrator.config.schema import SweepConfig
 
 __all__ = ["judge"]
 
+
+class _Alone(Block):
+    model_config = ConfigDict(use_attribute_docstrings=False)  # looking for them takes longer than the rest
+
+
 _BLOCKS: Mapping[str, type[BaseModel]] = {
-    name: create_model(name, __base__=Block, **{name: (info.annotation, info)})  # type: ignore[call-overload]
+    name: create_model(name, __base__=_Alone, **{name: (info.annotation, info)})  # type: ignore[call-overload]
     for name, info in SweepConfig.model_fields.items()
 }
 """A model for each block alone."""

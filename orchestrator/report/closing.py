@@ -9,21 +9,24 @@ import yaml
 from rich.console import Group
 from rich.text import Text
 
-from orchestrator.config.search import STUDENT_ARCH
 from orchestrator.mirror.uri import is_server
 from orchestrator.report.best import best_student, find_best, tracking_uri
 from orchestrator.report.leaderboard import leaderboard_document
 from orchestrator.report.leaderboard_table import render_leaderboard
 from orchestrator.report.snapshot import SweepSnapshot
-from orchestrator.report.status import headline, status_document
+from orchestrator.report.status import headline, standing
 from orchestrator.report.wording import label
 from orchestrator.store.folder import SweepFolder, TrialFolder
+from orchestrator.store.records import STUDENT_ARCH
 from orchestrator.store.working_copy import place_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 __all__ = ["closing_text"]
+
+_SHOWN = 10
+"""Rows of the leaderboard; whoever wants all of them asks for the report."""
 
 
 def closing_text(folder: SweepFolder) -> Group:
@@ -32,8 +35,9 @@ def closing_text(folder: SweepFolder) -> Group:
     best = find_best(folder)
     parts: list[RenderableType] = []
     if best is not None:
-        parts += [render_leaderboard(leaderboard_document(folder)), "", *_parameters(best), ""]
-    parts += [Text(headline(status_document(folder)), style="bold"), *_places(folder, best)]
+        board = leaderboard_document(folder, limit=_SHOWN)
+        parts += [render_leaderboard(board), "", *_parameters(best), ""]
+    parts += [Text(headline(standing(folder)), style="bold"), *_places(folder, best)]
     return Group(*parts)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.report.leaderboard import leaderboard_document
 from orchestrator.report.snapshot import SweepSnapshot
-from orchestrator.report.status import status_document
+from orchestrator.report.status import standing
 from orchestrator.report.wording import duration, fixed, share
 from orchestrator.store.folder import SweepFolder, TrialFolder
 
@@ -81,7 +81,7 @@ def _row(folder: SweepFolder) -> dict[str, Any]:
     test, taught = confirm.get("test_mean"), teacher.get("test_accuracy")
     return {
         "sweep": folder.name,
-        "state": status_document(folder)["state"],
+        "state": standing(folder)["state"],
         "data": data.get("name"),
         "data_fingerprint": data.get("fingerprint"),
         "teacher_arch": teacher.get("arch"),

@@ -99,8 +99,8 @@ def confirmations(trials: Iterable[TrialFolder]) -> dict[str, Confirmation]:
     return {name: _summary(groups[key]) for name, key in searched.items() if key in groups}
 
 
-def leaderboard_document(folder: SweepFolder) -> dict[str, Any]:
-    """The leaderboard as plain JSON values, best configuration first.
+def leaderboard_document(folder: SweepFolder, limit: int | None = None) -> dict[str, Any]:
+    """The leaderboard as plain JSON values, best configuration first, of both kinds `limit` rows at most.
 
     Trials that break a constraint are apart from the others and have no rank.
     """
@@ -108,8 +108,8 @@ def leaderboard_document(folder: SweepFolder) -> dict[str, Any]:
     objectives, confirmed = objectives_of(manifest), confirmations(trials)
     ranked = order(trials, objectives)
     best = {each.name for each in front(trials, objectives)} if len(objectives) > 1 else set()
-    rows = [_row(each, objectives, confirmed.get(each.name), each.name in best) for each in ranked]
-    broken = [_row(each, objectives, confirmed.get(each.name), False) for each in infeasible(trials)]
+    rows = [_row(each, objectives, confirmed.get(each.name), each.name in best) for each in ranked[:limit]]
+    broken = [_row(each, objectives, confirmed.get(each.name), False) for each in infeasible(trials)[:limit]]
     return {
         "sweep": folder.name,
         "objective": asdict(objectives[0]),

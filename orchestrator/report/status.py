@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from orchestrator.store.folder import SweepFolder, TrialFolder
 from orchestrator.store.ownership import owner_of
 from orchestrator.store.records import AttemptEnd, Result, TrialState
 
-__all__ = ["headline", "render_status", "status_document"]
+__all__ = ["headline", "render_status", "standing", "status_document"]
 
 _EXPLAINED = 3
 _LINES_OF_A_STACK = 4
@@ -32,28 +33,25 @@ _STYLES = {"running": "cyan", "complete": "green", "pruned": "dim", "failed": "r
 
 
 def status_document(folder: SweepFolder) -> dict[str, Any]:
-    """How the sweep stands, as plain JSON values.
+    """How the sweep stands, as plain JSON values: its standing, and every trial with how far it is."""
+    trials, owned = folder.trials(), owner_of(folder.paths) is not None
+    metric = objective_of(folder.manifest).metric
+    entries = [_entry(trial, metric, owned) for trial in trials]
+    return {**_standing(folder, trials, owned), "trials": entries}
+
+
+def standing(folder: SweepFolder) -> dict[str, Any]:
+    """How the sweep stands as a whole, for which no history has to be read.
 
     `state` is running, or stopping once somebody asked for that, while a controller owns the sweep. After
     that it is how the sweep ended (complete, stopped, ...), or interrupted if its controller is gone
     without having said so. A trial counts as running only while a controller lives that can hear it.
     """
-    manifest, trials = folder.manifest, folder.trials()
-    owned = owner_of(folder.paths) is not None
-    metric = objective_of(manifest).metric
-    entries = [_entry(trial, metric, owned) for trial in trials]
-    ranked = rank(trials, objectives_of(manifest))
-    return {
-        "sweep": folder.name,
-        "state": _state(folder, manifest, entries, owned),
-        "counts": {state.value: sum(each["state"] == state for each in entries) for state in _COUNTED},
-        "best": _best(ranked[0]) if ranked else None,
-        "trials": entries,
-    }
+    return _standing(folder, folder.trials(), owner_of(folder.paths) is not None)
 
 
 def headline(document: Mapping[str, Any]) -> str:
-    """A status document in one line."""
+    """The standing of a sweep, or its status document, in one line."""
     counts = ", ".join(f"{count} {state}" for state, count in document["counts"].items() if count)
     best = document["best"]
     found = f"; best {best['objective']:.4f} by trial {best['number']}" if best else ""
@@ -112,14 +110,23 @@ def _explanation(entry: Mapping[str, Any]) -> Text:
     return Text("\n".join(lines), style="dim")
 
 
-def _state(
-    folder: SweepFolder, manifest: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], owned: bool
-) -> str:
+def _standing(folder: SweepFolder, trials: Sequence[TrialFolder], owned: bool) -> dict[str, Any]:
+    manifest = folder.manifest
+    states = Counter(_trial_state(trial, owned) for trial in trials)
+    ranked = rank(trials, objectives_of(manifest))
+    return {
+        "sweep": folder.name,
+        "state": _state(folder, manifest, owned, has_pending=states[TrialState.PENDING] > 0),
+        "counts": {state.value: states[state] for state in _COUNTED},
+        "best": _best(ranked[0]) if ranked else None,
+    }
+
+
+def _state(folder: SweepFolder, manifest: Mapping[str, Any], owned: bool, *, has_pending: bool) -> str:
     if owned:
         return "stopping" if folder.paths.stop.exists() else "running"
     finished = manifest.get("finished")
-    left_over = any(each["state"] == TrialState.PENDING for each in entries)
-    if finished is None or (finished == "complete" and left_over):
+    if finished is None or (finished == "complete" and has_pending):
         return "interrupted"
     return str(finished)
 

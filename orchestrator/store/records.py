@@ -10,7 +10,19 @@ from typing import Any, Self
 
 from orchestrator.errors import UnreachableError
 
-__all__ = ["AttemptEnd", "Duplicate", "EndClass", "Result", "Stage", "TrialRecord", "TrialState"]
+__all__ = [
+    "AttemptEnd",
+    "Duplicate",
+    "EndClass",
+    "Result",
+    "STUDENT_ARCH",
+    "Stage",
+    "TrialRecord",
+    "TrialState",
+]
+
+STUDENT_ARCH = "student.arch"
+"""The one searched path that does not lie in `train`: which network learns."""
 
 
 class TrialState(StrEnum):

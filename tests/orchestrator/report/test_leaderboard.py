@@ -167,6 +167,16 @@ def test_the_least_is_best_when_the_objective_is_minimised(tmp_path: Path) -> No
     assert [row["best"] for row in rows] == [0.4, 0.5]
 
 
+def test_of_a_long_leaderboard_only_the_rows_that_are_wanted_are_made(tmp_path: Path) -> None:
+    sweep = MadeSweep(tmp_path)
+    for number in range(4):
+        sweep.trial(number, [0.1 * number])
+
+    whole, short = leaderboard_document(sweep.folder), leaderboard_document(sweep.folder, limit=2)
+
+    assert short == whole | {"rows": whole["rows"][:2]}
+
+
 @pytest.mark.parametrize("noted", [{}, {"objective": None}, {"objective": {"metric": "val_accuracy"}}])
 def test_a_manifest_that_says_less_means_the_defaults(noted: dict[str, object]) -> None:
     assert objective_of(noted) == Objective()

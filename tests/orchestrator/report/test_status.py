@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from orchestrator.report.status import headline, render_status, status_document
+from orchestrator.report.status import headline, render_status, standing, status_document
+from orchestrator.store.folder import TrialFolder
 from orchestrator.store.lease import Lease
 from orchestrator.store.records import EndClass, TrialState
 from tests.support.folders import MadeSweep
@@ -207,3 +208,13 @@ def rendered(sweep: MadeSweep, limit: int) -> list[str]:
     with console.capture() as captured:
         console.print(render_status(status_document(sweep.folder), limit))
     return [line.rstrip() for line in captured.get().splitlines()]
+
+
+def test_the_standing_of_a_sweep_needs_no_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep = MadeSweep(tmp_path)
+    sweep.trial(0, [0.5])
+    sweep.trial(1, [0.9], state=TrialState.PRUNED)
+    document = status_document(sweep.folder)
+    monkeypatch.setattr(TrialFolder, "history", property(lambda _: pytest.fail("a history was read")))
+
+    assert {**standing(sweep.folder), "trials": document["trials"]} == document
