@@ -75,6 +75,8 @@ def open_client(uri: str) -> Any:
 def _hush() -> None:
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    import mlflow  # noqa: F401 - which sets its loggers' levels as it likes
+
     for logger in ("mlflow", "alembic"):
         logging.getLogger(logger).setLevel(_SILENT)
 
