@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import attrgetter
 
@@ -25,7 +26,8 @@ from orchestrator.config.objective_checks import (
 from orchestrator.config.schema import SweepConfig
 from orchestrator.config.search import Choices, FloatRange, IntRange
 from orchestrator.config.search_checks import search_fits_train
-from orchestrator.credentials import holds_credentials
+from orchestrator.credentials import find_exposure, holds_credentials
+from orchestrator.store.address import BucketAddress
 
 __all__ = ["CHECKS", "Check", "FILE_CHECKS"]
 
@@ -132,6 +134,20 @@ def _tracking_has_no_credentials(config: SweepConfig, _: Node) -> Iterator[Probl
         yield Problem(("tracking", "uri"), text)
 
 
+def _bucket_has_a_server(config: SweepConfig, _: Node) -> Iterator[Problem]:
+    if isinstance(config.storage, BucketAddress) and config.tracking.uri is None:
+        text = (
+            "a bucket has no place for MLflow's database: set tracking.uri to the server that shows the sweep"
+        )
+        yield Problem(("storage",), text)
+
+
+def _tracking_keeps_credentials(config: SweepConfig, _: Node) -> Iterator[Problem]:
+    uri = config.tracking.uri
+    if uri is not None and (exposure := find_exposure(uri, os.environ)):
+        yield Problem(("tracking", "uri"), exposure)
+
+
 def _grid_is_finite(config: SweepConfig, _: Node) -> Iterator[Problem]:
     if config.sampler.name != "grid":
         return
@@ -175,8 +191,12 @@ CHECKS: tuple[tuple[tuple[str, ...], Check], ...] = (
     (("train.batch_size", "search", "resources.workers"), _workers_share_each_batch),
     (("resources.workers", "resources.gpus_per_worker"), _workers_have_whole_gpus),
     (("tracking.uri",), _tracking_has_no_credentials),
+    (("storage", "tracking"), _bucket_has_a_server),
 )
 """Each check after the fields it reads: it is left out where one of them could not be read."""
 
-FILE_CHECKS: tuple[tuple[tuple[str, ...], Check], ...] = ((("teacher.checkpoint",), _checkpoint_exists),)
+FILE_CHECKS: tuple[tuple[tuple[str, ...], Check], ...] = (
+    (("teacher.checkpoint",), _checkpoint_exists),
+    (("tracking.uri",), _tracking_keeps_credentials),
+)
 """Checks of the machine rather than of the file: for an experiment that is about to start."""

@@ -18,9 +18,7 @@ __all__ = ["Data", "LocalPath", "Teacher"]
 
 def _check_local(raw: Any) -> Any:
     if isinstance(raw, str) and (not raw or "://" in raw):
-        raise PydanticCustomError(
-            "path", "must be a path on this machine (remote storage is not supported yet)"
-        )
+        raise PydanticCustomError("path", "must be a path on this machine")
     return raw
 
 
