@@ -21,6 +21,7 @@ from orchestrator.retention import trim
 from orchestrator.store.folder import SweepFolder, TrialFolder
 from orchestrator.store.paths import SweepPaths
 from orchestrator.store.records import AttemptEnd, Duplicate, EndClass, Result, Stage, TrialRecord, TrialState
+from orchestrator.store.working_copy import place_of, refresh
 from orchestrator.store.writer import SweepWriter
 from orchestrator.study import Study, Suggestion
 from orchestrator.trial.assignment import Assignment, Shape
@@ -67,6 +68,7 @@ class Controller:
         self._writer.lease.check()
         if not self.state.stopping and self.paths.stop.exists():
             self._decide(d.Closed("stopped", stopping=True))
+        self.finished = self.finished or (self.state.stopping and not self.state.live)
 
     def hand_out(self) -> Assignment | None:
         """The next attempt to run; None if there is none now, or none any more if `finished`."""
@@ -89,6 +91,7 @@ class Controller:
     def hear_line(self, assignment: Assignment, line: dict[str, Any]) -> bool:
         """Take note of a finished epoch; whether the trial goes on. A prune is durable before it acts."""
         name = assignment.name
+        self._refresh(assignment)
         self.newest[name] = line
         prune = self._should_prune(name, line)
         detail = f"pruned after epoch {line['epoch']} by {self.config.pruner.name}" if prune else None
@@ -100,6 +103,7 @@ class Controller:
         self, assignment: Assignment, ended: EndClass, cause: str | None, trace: list[str], node: str | None
     ) -> None:
         """Take note of an attempt's end, and decide whether the trial is tried again."""
+        self._refresh(assignment)
         trial = self._read(assignment.name)
         if is_final(trial):
             ended, cause = EndClass.COMPLETE, None  # whatever died then had nothing left to do
@@ -241,13 +245,14 @@ class Controller:
 
     def _assign(self, action: d.RunTrial) -> Assignment:
         trial = self._read(action.name)
+        self._writer.begin_attempt(action.name, action.attempt)
         return Assignment(
             name=action.name,
             attempt=action.attempt,
-            folder=str(trial.paths.root),
+            folder=str(place_of(trial.paths.root)),
             settings=trial.record.settings,
             shape=self._shape,
-            stop_file=str(self.paths.stop),
+            stop_file=str(place_of(self.paths.stop)),
             hang_seconds=self.config.hang.seconds,
             recompute=action.recompute,
         )
@@ -268,6 +273,10 @@ class Controller:
         if trial is None:
             raise FileNotFoundError(f"trial {name} has lost its record {self.paths.trial(name).record}")
         return trial
+
+    def _refresh(self, assignment: Assignment) -> None:
+        """See what an attempt has written, where its machine and this one share a bucket and no folder."""
+        refresh(self.paths.trial(assignment.name).attempt(assignment.attempt).root)
 
     def _settle(self, trial: TrialFolder) -> None:
         """Decide now what a dying controller left undecided: a last epoch, or a rung."""

@@ -17,11 +17,16 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from cpsc_core.attempt import replacing
+from orchestrator.bucket_check import examine_bucket
 from orchestrator.check import Check, Verdict
 from orchestrator.compute import examine_compute
+from orchestrator.mirror import default_uri
 from orchestrator.reach import examine_cluster, examine_mlflow, tracking_uris
 from orchestrator.reconcile import examine_views
 from orchestrator.report.wording import size
+from orchestrator.store.address import BucketAddress, Storage
+from orchestrator.store.paths import StoragePaths
+from orchestrator.store.working_copy import open_storage, refresh
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,11 +40,11 @@ _SHARED_MEMORY = 256 * 1024**2
 _LONGEST_SOCKET_PATH = 107 if sys.platform == "linux" else 103
 # What a private Ray adds to the folder of temporary files before its longest socket.
 _SOCKET_SUFFIX = (
-    "/cpsc-ray-1234567-1234567890/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store"
+    "/cpsc-ray-1234567-1234567890/r/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store"
 )
 
 
-def examine(storage: Path, *, address: str | None = None, fix: bool = False) -> list[Check]:
+def examine(storage: Storage, *, address: str | None = None, fix: bool = False) -> list[Check]:
     """Look at everything a sweep below `storage` needs; takes seconds and leaves nothing behind.
 
     With an address the cluster there is joined and left again; with `fix` the views of sweeps that nobody
@@ -51,10 +56,11 @@ def examine(storage: Path, *, address: str | None = None, fix: bool = False) -> 
         _processors(),
         _shared_memory(),
         _socket_paths(Path(tempfile.gettempdir())),
-        *_storage(storage),
-        *examine_cluster(address, storage),
-        *examine_mlflow(tracking_uris(storage)),
-        *examine_views(storage, fix=fix),
+        *(
+            _storage_in_bucket(storage, address, fix)
+            if isinstance(storage, BucketAddress)
+            else _storage_in_folder(storage, address, fix)
+        ),
     ]
 
 
@@ -158,6 +164,27 @@ def _socket_paths(temporary: Path) -> Check:
         finding=f"{temporary} is too long: sockets need {longest} of {_LONGEST_SOCKET_PATH} characters",
         advice="set TMPDIR to a short path such as /tmp",
     )
+
+
+def _storage_in_folder(storage: Path, address: str | None, fix: bool) -> list[Check]:
+    return [
+        *_storage(storage),
+        *examine_cluster(address, storage),
+        *examine_mlflow(tracking_uris(storage)),
+        *examine_views(storage, fix=fix),
+    ]
+
+
+def _storage_in_bucket(storage: BucketAddress, address: str | None, fix: bool) -> list[Check]:
+    """Whether the bucket keeps what is written, and what the sweeps in it look like."""
+    kept = examine_bucket(storage)
+    checks = [kept, *examine_cluster(address, None)]
+    if kept.verdict is Verdict.OK:
+        root = open_storage(storage)
+        refresh(root)
+        servers = [uri for uri in tracking_uris(root) if uri != default_uri(StoragePaths(root))]
+        checks += [*examine_mlflow(servers), *examine_views(root, fix=fix)]
+    return checks
 
 
 def _storage(storage: Path) -> list[Check]:

@@ -5,17 +5,23 @@ from __future__ import annotations
 import os
 import sqlite3
 import urllib.error
-import urllib.request
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from orchestrator.access import token_file
 from orchestrator.check import Check, Verdict
+from orchestrator.credentials import is_in_the_clear
 from orchestrator.errors import OrchestratorError
 from orchestrator.mirror.uri import database_path, default_uri, is_server, public_uri
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.paths import StoragePaths
+from orchestrator.web import ask
+
+if TYPE_CHECKING:
+    from orchestrator.capacity import Cluster
 
 __all__ = ["examine_cluster", "examine_mlflow", "tracking_uris"]
 
@@ -23,8 +29,13 @@ _SECONDS = 5.0
 _READABLE_BY_OTHERS = 0o077
 
 
-def examine_cluster(address: str | None, environment: Mapping[str, str] = os.environ) -> list[Check]:
-    """Join a cluster and leave it again; nothing is looked at without an address."""
+def examine_cluster(
+    address: str | None, storage: Path | None, environment: Mapping[str, str] = os.environ
+) -> list[Check]:
+    """Join a cluster, look at its nodes as a sweep would, and leave again; nothing without an address.
+
+    Whether nodes share the storage folder is looked at only if there is one.
+    """
     if address is None:
         return []
     from orchestrator.cluster import open_cluster
@@ -35,10 +46,32 @@ def examine_cluster(address: str | None, environment: Mapping[str, str] = os.env
         with open_cluster(address, new_scratch()) as cluster:
             cpus, gpus = (sum(getattr(node, kind) for node in cluster.nodes) for kind in ("cpus", "gpus"))
             finding = f"{len(cluster.nodes)} node(s) with {cpus:g} CPUs and {gpus:g} GPUs at {address}"
+            nodes = _nodes(cluster, storage if storage is not None and storage.is_dir() else None)
     except OrchestratorError as error:
         found, _, advice = str(error).rpartition("; ")
         return [token, Check(name="cluster", verdict=Verdict.FAIL, finding=found, advice=advice, code=3)]
-    return [token, Check(name="cluster", verdict=Verdict.OK, finding=finding)]
+    return [token, Check(name="cluster", verdict=Verdict.OK, finding=finding), *nodes]
+
+
+def _nodes(cluster: Cluster, storage: Path | None) -> list[Check]:
+    from orchestrator.trial.preflight import Preflight
+
+    with Preflight(storage, gpus=cluster.has_gpus) as preflight:
+        faults = preflight.examine(node for node in cluster.nodes if node.cpus)
+    checks = [
+        Check(
+            name=f"node {node}",
+            verdict=Verdict.FAIL,
+            finding=fault.finding,
+            advice=fault.advice,
+            code=fault.code,
+        )
+        for node, found in faults.items()
+        for fault in found
+    ]
+    shared = "" if storage is None else f", and share {storage}"
+    fit = f"{len(faults)} node(s) have what trials need{shared}"
+    return checks or [Check(name="nodes", verdict=Verdict.OK, finding=fit)]
 
 
 def _token(environment: Mapping[str, str]) -> Check:
@@ -46,7 +79,7 @@ def _token(environment: Mapping[str, str]) -> Check:
     name = "cluster token"
     if environment.get("RAY_AUTH_TOKEN"):
         return Check(name=name, verdict=Verdict.OK, finding="in RAY_AUTH_TOKEN")
-    path = Path(environment.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+    path = token_file(environment)
     try:
         mode = path.stat().st_mode
     except OSError:
@@ -77,7 +110,7 @@ def _server(uri: str) -> Check:
     ours = metadata.version("mlflow")
     address = f"{where.rstrip('/')}/version"
     try:
-        with urllib.request.urlopen(address, timeout=_SECONDS) as answer:  # noqa: S310 - is_server said http(s)
+        with ask(address, _SECONDS) as answer:
             theirs = answer.read(100).decode().strip()
     except urllib.error.HTTPError as error:
         advice = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
@@ -94,6 +127,9 @@ def _server(uri: str) -> Check:
         advice = f"upgrade the server to mlflow {ours}, or install mlflow {theirs} here"
         finding = f"{where} has version {theirs}, here is {ours}"
         return Check(name=name, verdict=Verdict.WARN, finding=finding, advice=advice)
+    if is_in_the_clear(uri):
+        finding = f"{where} is plain http: what sweeps send can be read on the way"
+        return Check(name=name, verdict=Verdict.WARN, finding=finding, advice="use https, or a tunnel")
     return Check(name=name, verdict=Verdict.OK, finding=f"{where}, version {theirs}")
 
 

@@ -14,22 +14,27 @@ from cpsc_core.attempt import make_folder
 from cpsc_core.card import TeacherCard
 from cpsc_core.settings import TrialSettings
 from orchestrator.board import Pace
-from orchestrator.cluster import Cluster, lost_processes, open_cluster
+from orchestrator.capacity import Cluster, Places
+from orchestrator.cluster import open_cluster
 from orchestrator.config import Experiment, SweepConfig, changes, difference, parse_experiment
 from orchestrator.controller import Controller
 from orchestrator.errors import BudgetError, UnreachableError, UsageError
 from orchestrator.interrupt import Interrupt
 from orchestrator.log import logging_to
 from orchestrator.manifest import begin_run, drift, note_shape, note_teacher
+from orchestrator.places import open_places
 from orchestrator.prior import describe_prior, gather_prior
 from orchestrator.progress import Progress
 from orchestrator.reopen import Reopen
 from orchestrator.scratch import new_scratch, remove_scratch
+from orchestrator.store.address import Storage
 from orchestrator.store.drafts import remove_stale_drafts
 from orchestrator.store.folder import SweepFolder
-from orchestrator.store.lease import Lease, read_owner
+from orchestrator.store.ownership import own, owner_of
 from orchestrator.store.paths import StoragePaths, SweepPaths
 from orchestrator.store.records import EndClass, TrialState
+from orchestrator.store.relay import Relay
+from orchestrator.store.working_copy import copy_of, fetch, open_storage, place_of, publish, refresh
 from orchestrator.store.writer import SweepWriter
 from orchestrator.trial.assignment import Shape
 from orchestrator.vitals import Vitals
@@ -54,14 +59,14 @@ class Outcome:
 
 
 def run_sweep(
-    experiment: Experiment, *, storage: Path | None = None, address: str | None = None, progress: Progress
+    experiment: Experiment, *, storage: Storage | None = None, address: str | None = None, progress: Progress
 ) -> Outcome:
     """Run an experiment file to its end, or go on with it if its sweep folder exists.
 
     Raises UsageError if the folder belongs to another file, naming the difference; OwnedError if another
     controller has it; UnreachableError if the cluster or the storage cannot be reached.
     """
-    root = (storage or Path(experiment.config.storage)).expanduser().resolve()
+    root = open_storage(storage or experiment.config.storage)
     paths = StoragePaths(root).sweep(experiment.config.name)
     return _Run(experiment, paths, address, progress).carry_out(Reopen(), add_trials=0, takeover=False)
 
@@ -83,7 +88,7 @@ def resume_sweep(
     `overrides` change fields of its file for good, such as budget.hours=8; those that decide a trial are
     refused with the difference.
     """
-    experiment = parse_experiment(folder.paths.experiment.read_text(encoding="utf-8"), overrides)
+    experiment = parse_experiment(folder.experiment, overrides)
     run = _Run(experiment, folder.paths, address, progress)
     reopen = Reopen(failed=failed, trials=tuple(trials), causes=tuple(causes))
     return run.carry_out(reopen, add_trials=add_trials, takeover=takeover)
@@ -94,31 +99,40 @@ def request_stop(folder: SweepFolder) -> None:
     if owner(folder) is None:
         raise UsageError(
             f"nobody runs sweep {folder.name}; "
-            f"go on with it with `cpsc-orchestrate resume {folder.paths.root}`"
+            f"go on with it with `cpsc-orchestrate resume {folder.paths.address}`"
         )
     folder.paths.stop.touch()
+    publish(folder.paths.stop)
 
 
 def owner(folder: SweepFolder) -> str | None:
     """The living controller of a sweep, in words; None if nobody runs it."""
-    return read_owner(folder.paths.lease)
+    return owner_of(folder.paths)
 
 
 def make_teacher(
-    experiment: Experiment, *, storage: Path | None = None, address: str | None = None, progress: Progress
+    experiment: Experiment, *, storage: Storage | None = None, address: str | None = None, progress: Progress
 ) -> dict[str, Any]:
     """The card of an experiment's teacher, which is trained and kept first if need be.
 
     Raises KeyboardInterrupt if a signal came meanwhile: a teacher that is not whole is not kept.
     """
-    root = (storage or Path(experiment.config.storage)).expanduser().resolve()
+    root = open_storage(storage or experiment.config.storage)
     root.mkdir(parents=True, exist_ok=True)
+    config, shared = experiment.config, StoragePaths(root).teachers
     with (
         Interrupt(lambda: None, "the teacher was not kept") as interrupt,
-        open_cluster(address, new_scratch()) as cluster,
+        open_cluster(address, new_scratch(), progress.say) as cluster,
+        open_places(
+            cluster,
+            _shape(config, cluster),
+            shared=_shared(shared),
+            data=config.data.settings().root,
+            say=progress.say,
+        ),
     ):
         card = _teacher_stage(
-            experiment.config, StoragePaths(root), cluster, progress, lambda: interrupt.caught is not None
+            config, StoragePaths(root), cluster, progress, lambda: interrupt.caught is not None
         )
     if card is None:
         raise KeyboardInterrupt
@@ -141,6 +155,12 @@ class _Run:
         self._exit_code: Callable[[], int | None] = lambda: None
 
     def carry_out(self, reopen: Reopen, *, add_trials: int, takeover: bool) -> Outcome:
+        is_remote = copy_of(self.paths.root) is not None
+        if is_remote and self.config.tracking.uri is None:
+            raise UsageError(
+                f"storage in a bucket, {self.paths.storage.address}, has no place for MLflow's database: set "
+                "tracking.uri to the server that is to show the sweep"
+            )
         try:
             make_folder(self.paths.trials)
         except OSError as error:
@@ -150,6 +170,11 @@ class _Run:
         try:
             return self._own(reopen, add_trials=add_trials, takeover=takeover)
         except OSError as error:
+            if is_remote and not self.paths.root.exists():
+                raise UnreachableError(
+                    f"the working copy of {self.paths.address} was removed while it was in use; "
+                    f"what was finished is kept: {self._farewell()}"
+                ) from error
             if error.errno not in _STORAGE_FAILS:
                 raise
             raise UnreachableError(
@@ -160,14 +185,15 @@ class _Run:
     def _own(self, reopen: Reopen, *, add_trials: int, takeover: bool) -> Outcome:
         with self._stack as stack:
             note = {"scratch": str(self.scratch)}
-            lease = stack.enter_context(Lease.acquire(self.paths.lease, note=note, takeover=takeover))
-            if (stale := lease.previous.get("scratch")) and not lease.fences:
+            lease = stack.enter_context(own(self.paths, note=note, takeover=takeover))
+            refresh(self.paths.root)  # what others did before it was ours, and nothing that never counted
+            if isinstance(stale := lease.previous.get("scratch"), str) and not lease.fences:
                 remove_scratch(Path(stale))
             remove_stale_drafts(self.paths)
             writer = SweepWriter(self.paths, lease)
+            stack.enter_context(Relay(self.paths, lease))
             self._prepare(writer, reopen, add_trials)
             stack.enter_context(logging_to(self.paths.log))
-            stack.callback(self.paths.stop.unlink, missing_ok=True)
             interrupt = stack.enter_context(Interrupt(self._ask_to_stop, self._farewell()))
             self._exit_code = lambda: interrupt.exit_code
             try:
@@ -181,7 +207,6 @@ class _Run:
     def _prepare(self, writer: SweepWriter, reopen: Reopen, add_trials: int) -> None:
         """What can be refused is refused here, before anything runs."""
         folder = SweepFolder(self.paths)
-        self.paths.stop.unlink(missing_ok=True)
         changed = self._changes()
         start_from = self._start_from(folder.manifest)
         writer.write_experiment(self.experiment.text)
@@ -203,9 +228,18 @@ class _Run:
     def _stages(self, writer: SweepWriter) -> str:
         """Run the stages; returns why nothing is left to do."""
         self.progress.say(f"starting Ray {'on this machine' if self.address is None else self.address}")
-        with open_cluster(self.address, self.scratch) as cluster:
+        with ExitStack() as stack:
+            cluster = stack.enter_context(open_cluster(self.address, self.scratch, self.progress.say))
             shape = _shape(self.config, cluster)
-            slots = cluster.slots(shape)
+            places = stack.enter_context(
+                open_places(
+                    cluster,
+                    shape,
+                    shared=_shared(self.paths.root),
+                    data=self.config.data.settings().root,
+                    say=self.progress.say,
+                )
+            )
             self._note_shape(writer, shape)
             stopped = self.paths.stop.exists
             card = _teacher_stage(self.config, self.paths.storage, cluster, self.progress, stopped)
@@ -213,20 +247,21 @@ class _Run:
                 return "stopped while the teacher was made"
             writer.write_manifest(note_teacher(SweepFolder(self.paths).manifest, card))
             template = _template(self.config, self.paths.storage, card)
-            return self._search(Controller(self.config, template, writer, shape), slots)
+            controller = Controller(self.config, template, writer, shape)
+            return self._search(controller, cluster, places, template)
 
     def _changes(self) -> list[str]:
         """Fields in which the file differs from the sweep's own; UsageError if they decide a trial."""
         if not self.paths.experiment.exists():
             return []
-        before = parse_experiment(self.paths.experiment.read_text(encoding="utf-8")).config
+        before = parse_experiment(SweepFolder(self.paths).experiment).config
         if lines := difference(before, self.config):
             raise UsageError(
-                f"sweep {self.paths.name} in {self.paths.storage.root} was started with other values, which "
-                "decide its trials:\n  "
+                f"sweep {self.paths.name} in {self.paths.storage.address} was started with other values, "
+                "which decide its trials:\n  "
                 + "\n  ".join(lines)
                 + f"\ngive the experiment another name, or go on with the old values: "
-                f"`cpsc-orchestrate resume {self.paths.root}`"
+                f"`cpsc-orchestrate resume {self.paths.address}`"
             )
         return changes(before, self.config)
 
@@ -235,7 +270,7 @@ class _Run:
         if "start_from" in manifest:
             known: Mapping[str, Any] = manifest["start_from"]
             return known
-        gathered = gather_prior(self.config, self.paths.storage.root)
+        gathered = gather_prior(self.config, place_of(self.paths.storage.root))
         for line in describe_prior(gathered):
             self.progress.say(line)
         return gathered
@@ -246,17 +281,21 @@ class _Run:
         if lines := drift(manifest):
             self.progress.say(f"changed since the last run, which may change numbers: {'; '.join(lines)}")
 
-    def _search(self, controller: Controller, slots: int) -> str:
+    def _search(
+        self, controller: Controller, cluster: Cluster, places: Places, template: TrialSettings
+    ) -> str:
         from orchestrator.study.dashboard import dashboard_of
+        from orchestrator.trial.shipping import pack_teacher
         from orchestrator.trial.tune import run_trials
 
-        pace = Pace(time.monotonic, slots)
+        parcels = pack_teacher(template.teacher) if cluster.is_joined else {}
+        pace = Pace(time.monotonic, places.room().slots)
         self._stack.enter_context(dashboard_of(self.config.optuna_storage, self.paths, self.progress.say))
         window = self._stack.enter_context(Window(self.paths, self.config, self.progress.say))
-        with Vitals(lost_processes, self._farewell(), signalled=self._exit_code) as vitals:
+        with Vitals(cluster.lost, self._farewell(), signalled=self._exit_code) as vitals:
             watched = Watched(controller, pace, self.progress, window.mirror, vitals)
             watched.show()
-            run_trials(watched, slots=slots, scratch=self.scratch)
+            run_trials(watched, places=places, scratch=self.scratch, parcels=parcels)
             watched.show()
         return controller.state.closed or "done"
 
@@ -274,8 +313,8 @@ class _Run:
         if not any(trial.state is TrialState.COMPLETE for trial in trials):
             raise BudgetError(
                 f"no trial of {self.paths.name} was completed ({reason}); see the causes with "
-                f"`cpsc-orchestrate status {self.paths.root}`, then run "
-                f"`cpsc-orchestrate resume {self.paths.root} --failed`, or with --add-trials N"
+                f"`cpsc-orchestrate status {self.paths.address}`, then run "
+                f"`cpsc-orchestrate resume {self.paths.address} --failed`, or with --add-trials N"
             )
         causes = {trial.result.cause for trial in trials if trial.result and trial.result.cause}
         return self._outcome(1 if causes - {EndClass.DIVERGED.value} else 0, None)
@@ -288,7 +327,7 @@ class _Run:
         self.progress.say("stopping: running trials checkpoint and end; press Ctrl-C again to stop now")
 
     def _farewell(self) -> str:
-        return f"go on with `cpsc-orchestrate resume {self.paths.root}`"
+        return f"go on with `cpsc-orchestrate resume {self.paths.address}`"
 
 
 def _teacher_stage(
@@ -306,12 +345,20 @@ def _teacher_stage(
         data=config.data.settings(),
         origin=config.teacher.checkpoint or config.teacher.train,
         expected_accuracy=config.teacher.expected_accuracy,
-        kept_in=storage.teachers,
+        kept_in=place_of(storage.teachers),
     )
     shape = _shape(config, cluster)
-    node = max(cluster.nodes, key=lambda each: (each.gpus >= shape.gpus, each.cpus))
+    node = max(cluster.fitting(shape), key=lambda each: each.cpus)
     shape = replace(shape, workers=1, cpus=int(node.cpus))
-    return prepare_teacher(wish, shape, say=progress.say, should_stop=should_stop)
+    card = prepare_teacher(wish, shape, node if cluster.is_joined else None, progress.say, should_stop)
+    if card is not None:
+        fetch(storage.teacher(card.key))
+    return card
+
+
+def _shared(folder: Path) -> Path | None:
+    """The folder, if all machines of a cluster have to see it: what is in a bucket reaches them otherwise."""
+    return folder if copy_of(folder) is None else None
 
 
 def _template(config: SweepConfig, storage: StoragePaths, card: TeacherCard) -> TrialSettings:
@@ -328,4 +375,11 @@ def _template(config: SweepConfig, storage: StoragePaths, card: TeacherCard) -> 
 def _shape(config: SweepConfig, cluster: Cluster) -> Shape:
     wish = config.resources
     gpus = float(cluster.has_gpus) if wish.gpus_per_worker == "auto" else float(wish.gpus_per_worker)
-    return Shape(workers=wish.workers, cpus=wish.cpus_per_worker, gpus=gpus)
+    return Shape(
+        workers=wish.workers,
+        cpus=wish.cpus_per_worker,
+        gpus=gpus,
+        placement=wish.placement,
+        interface=wish.interface,
+        start_seconds=wish.start_seconds,
+    )

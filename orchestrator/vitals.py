@@ -1,4 +1,4 @@
-"""Notices that the private Ray below a sweep is dead, and ends the sweep's command with words that help."""
+"""Notices that the Ray below a sweep is dead, and ends the sweep's command with words that help."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from typing import Self
 
 from orchestrator.errors import UnreachableError
@@ -26,7 +27,7 @@ class Vitals:
 
     def __init__(
         self,
-        lost: Callable[[], set[str]],
+        lost: Callable[[], AbstractSet[str]],
         farewell: str,
         *,
         signalled: Callable[[], int | None] = lambda: None,
@@ -61,6 +62,11 @@ class Vitals:
                     os._exit(self._signalled() or _UNREACHABLE)
                 return
 
-    def _describe(self, lost: set[str]) -> str:
+    def _describe(self, lost: AbstractSet[str]) -> str:
         names = " and ".join(sorted(lost))
+        if heads := [each for each in lost if each.startswith("head ")]:
+            return (
+                f"the cluster's {heads[0]} does not answer any more: it is gone, or cut off from here; "
+                f"start it again, or another one, then {self._farewell}"
+            )
         return f"Ray on this machine has lost its {names}, which crashed or was killed; {self._farewell}"

@@ -206,7 +206,8 @@ def run_ours(trials: int, folder: Path, fresh: int) -> dict[str, Any]:
     teacher = install_stub(folder)
     from cpsc_core.settings import DataSettings, TeacherSettings, TrialSettings
     from orchestrator.board import Pace
-    from orchestrator.cluster import lost_processes, open_cluster
+    from orchestrator.capacity import Fixed
+    from orchestrator.cluster import open_cluster
     from orchestrator.config import parse_experiment
     from orchestrator.controller import Controller
     from orchestrator.mirror import Mirror
@@ -251,7 +252,7 @@ def run_ours(trials: int, folder: Path, fresh: int) -> dict[str, Any]:
             if self.ends % every == 0:
                 ledger.mark(self.ends)
 
-    with Lease.acquire(paths.lease) as lease, open_cluster(None, scratch):
+    with Lease.acquire(paths.lease) as lease, open_cluster(None, scratch) as cluster:
         from orchestrator.trial.tune import run_trials
 
         writer = SweepWriter(paths, lease)
@@ -262,8 +263,9 @@ def run_ours(trials: int, folder: Path, fresh: int) -> dict[str, Any]:
         fill(writer, config, template, trials - fresh)
         controller = Controller(config, template, writer, shape)
         pace, progress = Pace(time.monotonic, 1), PlainProgress(io.StringIO())
-        with window, Vitals(lost_processes, "") as vitals:
-            run_trials(Marking(controller, pace, progress, window.mirror, vitals), slots=1, scratch=scratch)
+        with window, Vitals(cluster.lost, "") as vitals:
+            watched = Marking(controller, pace, progress, window.mirror, vitals)
+            run_trials(watched, places=Fixed(1), scratch=scratch)
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         began = time.monotonic()
         again = Controller(config, template, writer, shape)

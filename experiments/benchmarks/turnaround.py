@@ -72,6 +72,7 @@ class Queue:
 def ours(workers: int, count: int, folder: Path, teacher: dict[str, Any], scratch: Path) -> list[float]:
     """Overheads of all trials but the first, seconds."""
     from cpsc_core.settings import DataSettings, TeacherSettings, TrialSettings, replace_path
+    from orchestrator.capacity import Fixed
     from orchestrator.config import parse_experiment
     from orchestrator.trial.assignment import Assignment, Shape
     from orchestrator.trial.tune import run_trials
@@ -99,7 +100,7 @@ def ours(workers: int, count: int, folder: Path, teacher: dict[str, Any], scratc
             )
 
     queue = Queue(assignments())
-    run_trials(queue, slots=1, scratch=scratch)
+    run_trials(queue, places=Fixed(1), scratch=scratch)
     gaps = [later - earlier for earlier, later in pairwise(queue.ends)]
     return [gap - worked for gap, worked in zip(gaps, queue.worked[1:], strict=True)]
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Self
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+from orchestrator.trial.parcel import Parcel
 
 __all__ = ["Assignment", "Shape"]
 
@@ -20,6 +22,12 @@ class Shape:
     """CPUs of each rank, which are also its threads."""
     gpus: float
     """GPUs of each rank."""
+    placement: Literal["pack", "spread"] = "pack"
+    """Whether ranks are put together on as few machines as possible, or on as many."""
+    interface: str | None = None
+    """Network interface they talk through; None: that of the machine's address."""
+    start_seconds: float = 120.0
+    """What they may take to find each other, and then to load torch, data and networks."""
 
     @property
     def all_gpus(self) -> float:
@@ -46,17 +54,21 @@ class Assignment:
     attempt: int
     """The attempt's number, from 1."""
     folder: str
-    """Absolute path of the trial's folder."""
+    """Where the trial lies: absolute path of its folder, or its address in a bucket."""
     settings: dict[str, Any]
     """The trial's settings, see cpsc_core.settings.TrialSettings."""
     shape: Shape
     """The processes it runs on."""
     stop_file: str
-    """File whose existence asks the trial to stop."""
+    """File, or address of an object, whose existence asks the trial to stop."""
     hang_seconds: float
     """Silence after which the ranks count as hanging."""
     recompute: bool = False
     """Whether activations are computed twice, to save memory, although the settings do not say so."""
+    nodes: tuple[str, ...] = ()
+    """Ray's ids of the machines that may run it; empty: any."""
+    parcels: Mapping[str, Parcel] = field(default_factory=dict)
+    """Files of the teacher that its machines are sent, by the field of its settings that names them."""
 
     def to_config(self) -> dict[str, Any]:
         """The assignment as a Tune config."""
@@ -65,4 +77,9 @@ class Assignment:
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """The assignment in a Tune config."""
-        return cls(**{**config, "shape": Shape(**config["shape"])})
+        built = {
+            "shape": Shape(**config["shape"]),
+            "nodes": tuple(config["nodes"]),
+            "parcels": {name: Parcel(**raw) for name, raw in config["parcels"].items()},
+        }
+        return cls(**{**config, **built})

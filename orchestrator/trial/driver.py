@@ -7,7 +7,6 @@ import signal
 import socket
 import time
 from dataclasses import asdict, replace
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -15,6 +14,7 @@ from ray.tune import PlacementGroupFactory, Trainable
 from ray.util import get_current_placement_group
 
 from orchestrator.store.records import EndClass
+from orchestrator.store.stop_sign import StopSign
 from orchestrator.trial.assignment import Assignment
 from orchestrator.trial.failure import GangLostError, classify, describe, trace
 from orchestrator.trial.gang import Gang
@@ -56,8 +56,14 @@ class TrialDriver(Trainable):
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> PlacementGroupFactory:
-        """A placement group for this trial's shape."""
-        return PlacementGroupFactory(Assignment.from_config(config).shape.bundles())
+        """A placement group for this trial's shape, on the machines that may run it."""
+        assignment = Assignment.from_config(config)
+        shape = assignment.shape
+        where: dict[str, Any] = {}
+        if assignment.nodes:
+            selector = {"ray.io/node-id": f"in({','.join(assignment.nodes)})"}
+            where = {"bundle_label_selector": [selector] * shape.workers}
+        return PlacementGroupFactory(shape.bundles(), strategy=shape.placement.upper(), **where)
 
     def setup(self, config: dict[str, Any]) -> None:
         """Remember the assignment."""
@@ -70,6 +76,7 @@ class TrialDriver(Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Remember the next assignment; the gang stays."""
         self._assignment = Assignment.from_config(new_config)
+        self._stop_sign = StopSign(self._assignment.stop_file)
         self._started = False
         self._asked_to_stop = False
         self._leaving: str | None = None
@@ -128,7 +135,7 @@ class TrialDriver(Trainable):
             self._make_way(gang)
 
     def _pass_on_stop(self, gang: Gang) -> None:
-        if not self._asked_to_stop and Path(self._assignment.stop_file).exists():
+        if not self._asked_to_stop and self._stop_sign.is_up():
             gang.stop()
             self._asked_to_stop = True
 

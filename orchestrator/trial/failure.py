@@ -13,6 +13,8 @@ from cpsc_core.errors import (
     RankError,
     TeacherError,
 )
+from cpsc_core.redaction import redact
+from orchestrator.errors import UnreachableError
 from orchestrator.store.records import EndClass
 
 __all__ = [
@@ -58,7 +60,7 @@ def classify(error: BaseException) -> EndClass:
             return EndClass.OUT_OF_MEMORY
         case PreemptedError():
             return EndClass.PREEMPTED
-        case GangLostError() | RankError() | AttemptError():
+        case GangLostError() | RankError() | AttemptError() | UnreachableError():
             return EndClass.INFRASTRUCTURE
         case HangError():
             return EndClass.HANG
@@ -72,14 +74,14 @@ def classify(error: BaseException) -> EndClass:
 
 
 def describe(error: BaseException) -> str:
-    """The failure in one line: its message, with the type's name where that says more."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    """The failure in one line: its message without secrets, with the type's name where that says more."""
+    text = " ".join(redact(str(error)).split()) or type(error).__name__
     return text if isinstance(error, _IN_OUR_WORDS) else f"{type(error).__name__}: {text}"
 
 
 def trace(error: BaseException) -> list[str]:
     """Where it happened, as traceback lines; empty for what happened elsewhere and is told in words."""
-    return [] if isinstance(error, _ELSEWHERE) else "".join(format_exception(error)).splitlines()
+    return [] if isinstance(error, _ELSEWHERE) else redact("".join(format_exception(error))).splitlines()
 
 
 _ELSEWHERE = (GangLostError, HangError, MemoryShortError, PreemptedError)

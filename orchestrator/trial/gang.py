@@ -21,7 +21,7 @@ from orchestrator.trial.failure import GangLostError, MemoryShortError, Preempte
 from orchestrator.trial.news import Berth, News
 from orchestrator.trial.nodes import draining, memory_kills
 from orchestrator.trial.rank_process import RankProcess
-from orchestrator.trial.watch import START_SECONDS, Watch
+from orchestrator.trial.watch import Watch
 
 __all__ = ["Gang"]
 
@@ -54,7 +54,7 @@ class Gang:
             ).remote()
             for index in range(shape.workers)
         ]
-        self._watch = Watch(self._ranks)
+        self._watch = Watch(self._ranks, shape.start_seconds)
 
     def start(self, assignment: Assignment) -> None:
         """Give every rank the trial; raises GangLostError if one does not come up."""
@@ -63,9 +63,10 @@ class Gang:
         try:
             self._connect()
             starts = [rank.start.remote(config) for rank in self._ranks]
-            self._berths = ray.get(starts, timeout=START_SECONDS)
+            self._berths = ray.get(starts, timeout=self.shape.start_seconds)
         except GetTimeoutError as error:
-            raise GangLostError(f"a rank did not start within {START_SECONDS:.0f} s") from error
+            limit = f"{self.shape.start_seconds:g} s (resources.start_seconds)"
+            raise GangLostError(f"a rank did not start within {limit}") from error
         except (RayActorError, OutOfMemoryError) as error:
             raise self._loss(error, "a rank did not start") from error
         self._watch.start_anew()
@@ -128,9 +129,9 @@ class Gang:
     def _connect(self) -> None:
         if self._connected:
             return
-        host, port = ray.get(self._ranks[0].meet.remote(), timeout=START_SECONDS)
+        host, port = ray.get(self._ranks[0].meet.remote(), timeout=self.shape.start_seconds)
         joins = [rank.join.remote(index, self.shape, host, port) for index, rank in enumerate(self._ranks)]
-        ray.get(joins, timeout=START_SECONDS)
+        ray.get(joins, timeout=self.shape.start_seconds)
         self._connected = True
 
     def _answers(self, answers: list[ray.ObjectRef[News]], timeout_seconds: float) -> dict[int, News]:

@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from traceback import clear_frames
@@ -22,11 +22,15 @@ from ray.util import get_node_ip_address
 from cpsc_core.attempt import AttemptPaths
 from cpsc_core.memory import MemoryWatch, give_back_memory, processes_killed_for_memory
 from cpsc_core.settings import TrialSettings
+from orchestrator.store.address import BucketAddress, is_remote
+from orchestrator.store.courier import Courier
 from orchestrator.store.records import EndClass
 from orchestrator.trial.alarm import StackAlarm
 from orchestrator.trial.assignment import Assignment, Shape
 from orchestrator.trial.failure import classify, describe, trace
+from orchestrator.trial.interface import choose_interface
 from orchestrator.trial.news import Berth, News, Pulse
+from orchestrator.trial.shipping import unpack_teacher
 
 if TYPE_CHECKING:
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
@@ -38,6 +42,9 @@ __all__ = ["RankProcess", "rest_while_waiting"]
 _EXCHANGE_TIMEOUT_SECONDS = 3600.0
 """Longer than any hang.seconds that makes sense: the driver watches the ranks, and ends the gang itself."""
 
+_SECONDS_TO_SEND = 2.0
+"""For the stack of a rank that hangs to reach a bucket before the rank is killed."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Attempt:
@@ -46,9 +53,12 @@ class _Attempt:
     assignment: Assignment
     memory: MemoryWatch
     lines: Iterator[dict[str, Any]]
+    courier: Courier | None
 
     def explain(self, error: Exception) -> News:
         """The end of the attempt by an error."""
+        if self.courier is not None:
+            self.courier.send_log()
         ended, cause = classify(error), describe(error)
         if ended is EndClass.OUT_OF_MEMORY:
             clear_frames(error.__traceback__)  # they still hold what there is too little of
@@ -86,6 +96,7 @@ class RankProcess:
         """Become one of the ranks that meet at a place; returns when all of them are there."""
         from cpsc_core.rank import Rank, meeting_place
 
+        choose_interface(shape.interface, get_node_ip_address())  # type: ignore[no-untyped-call]
         self._rank = Rank.join(
             self._meeting_place or meeting_place(host, port),
             index=index,
@@ -103,21 +114,28 @@ class RankProcess:
         assignment = Assignment.from_config(config)
         memory = MemoryWatch(assignment.shape.device)
         self._asked_to_stop.clear()
-        folder = Path(assignment.folder)
-        self._alarm.watch(AttemptPaths.of(folder, assignment.attempt).log, assignment.hang_seconds)
+        rank = self._rank or ALONE
+        courier = _courier_for(assignment, sends=rank.is_first)
+        folder = Path(assignment.folder) if courier is None else courier.folder
+        margin = 0.0 if courier is None else min(_SECONDS_TO_SEND, assignment.hang_seconds / 2)
+        log = AttemptPaths.of(folder, assignment.attempt).log
+        self._alarm.watch(log, assignment.hang_seconds - margin)
         self._last_sign, self._has_begun = time.monotonic(), False
+        settings = TrialSettings.from_dict(assignment.settings)
         lines = run_trial(
-            TrialSettings.from_dict(assignment.settings),
+            replace(settings, teacher=unpack_teacher(settings.teacher, assignment.parcels)),
             folder,
             assignment.attempt,
             threads=assignment.shape.cpus,
             device=assignment.shape.device,
-            rank=self._rank or ALONE,
+            rank=rank,
             recompute=True if assignment.recompute else None,
             should_stop=partial(self._should_stop, memory),
             on_step=self._sign,
         )
-        self._attempt = _Attempt(assignment=assignment, memory=memory, lines=lines)
+        if courier is not None:
+            lines = courier.follow(lines)
+        self._attempt = _Attempt(assignment=assignment, memory=memory, lines=lines, courier=courier)
         return Berth(
             host=socket.gethostname(),
             node=ray.get_runtime_context().get_node_id(),
@@ -182,8 +200,17 @@ class RankProcess:
         if attempt is not None:
             if isinstance(attempt.lines, Generator):
                 attempt.lines.close()
+            if attempt.courier is not None:
+                attempt.courier.close()
             del attempt
             give_back_memory()
+
+
+def _courier_for(assignment: Assignment, *, sends: bool) -> Courier | None:
+    """Who brings a trial that lies in a bucket here, and back; None for one in a folder."""
+    if not is_remote(assignment.folder):
+        return None
+    return Courier(BucketAddress.parse(assignment.folder), assignment.attempt, sends=sends)
 
 
 def rest_while_waiting() -> None:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.exceptions import RayActorError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cpsc_core.card import TeacherCard, TeacherFolder, read_card, teacher_key
-from cpsc_core.errors import CoreError
+from cpsc_core.errors import CoreError, TeacherError
 from cpsc_core.settings import DataSettings, TeacherTraining
-from orchestrator.errors import UnreachableError
+from orchestrator.capacity import Node
+from orchestrator.errors import OrchestratorError, UnreachableError
+from orchestrator.store.address import Storage
+from orchestrator.store.shelf import Shelf
 from orchestrator.trial.assignment import Shape
+from orchestrator.trial.parcel import Parcel
 from orchestrator.trial.rank_process import rest_while_waiting
+from orchestrator.trial.shipping import pack, unpack
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,19 +48,29 @@ class TeacherWish:
     """How it is trained, or the file its weights are given in."""
     expected_accuracy: float | None
     """What it should score on the validation split; None: nobody says."""
-    kept_in: Path
-    """The folder with one folder for each kept teacher."""
+    kept_in: Storage
+    """What has one folder for each kept teacher."""
 
 
 def prepare_teacher(
-    wish: TeacherWish, shape: Shape, *, say: Callable[[str], None], should_stop: Callable[[], bool]
+    wish: TeacherWish,
+    shape: Shape,
+    node: Node | None,
+    say: Callable[[str], None],
+    should_stop: Callable[[], bool],
 ) -> TeacherCard | None:
     """The card of the wished teacher, made first if it is not kept yet; None if asked to stop meanwhile.
 
+    It is made on a machine, which is sent the file that weights are given in; None: on this one.
     Raises CoreError if the file or the data cannot be used, UnreachableError if the process dies.
     """
     actor: Any = ray.remote(_TeacherRank)
-    rank: Any = actor.options(num_cpus=shape.cpus, num_gpus=shape.gpus, max_restarts=0).remote(wish, shape)
+    options: dict[str, Any] = {"num_cpus": shape.cpus, "num_gpus": shape.gpus, "max_restarts": 0}
+    given = None
+    if node is not None:
+        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node_id=node.id, soft=False)
+        given = _pack_given(wish.origin)
+    rank: Any = actor.options(**options).remote(wish, shape, given)
     try:
         while True:
             answer = rank.advance.remote()
@@ -63,7 +78,7 @@ def prepare_teacher(
                 if should_stop():
                     return None
             said = ray.get(answer)
-            if isinstance(said, CoreError):
+            if isinstance(said, CoreError | OrchestratorError):
                 raise said
             if isinstance(said, TeacherCard):
                 return said
@@ -74,18 +89,31 @@ def prepare_teacher(
         ray.kill(rank)
 
 
+def _pack_given(origin: TeacherTraining | Path) -> Parcel | None:
+    if isinstance(origin, TeacherTraining):
+        return None
+    try:
+        return pack(origin)
+    except OSError as error:
+        raise TeacherError(
+            f"the weights file {origin} cannot be read: {error.strerror}; check its path"
+        ) from error
+
+
 class _TeacherRank:
     """The process a teacher is made in."""
 
-    def __init__(self, wish: TeacherWish, shape: Shape) -> None:
+    def __init__(self, wish: TeacherWish, shape: Shape, given: Parcel | None) -> None:
         rest_while_waiting()
+        if given is not None:
+            wish = replace(wish, origin=unpack(given))
         self._words = _prepare(wish, shape.cpus, shape.device)
 
-    def advance(self) -> str | TeacherCard | CoreError:
+    def advance(self) -> str | TeacherCard | CoreError | OrchestratorError:
         """The next line of news, or the card. What a person can act on is handed over whole, not raised."""
         try:
             return next(self._words)
-        except CoreError as error:
+        except (CoreError, OrchestratorError) as error:
             return error
 
 
@@ -96,36 +124,31 @@ def _prepare(wish: TeacherWish, threads: int, device: str) -> Iterator[str | Tea
     placed = PlacedData.of(wish.data)
     yield f"data {wish.data.name}: reading {placed.root or 'what ships with the package'}"
     key = teacher_key(wish.arch, placed.fingerprint(), wish.origin)
-    folder = wish.kept_in / key
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lease").open("w") as lease:
-        yield from _own(lease.fileno(), key)
+    with Shelf(wish.kept_in, key) as shelf:
+        yield from _wait_for(shelf, key)
+        folder = shelf.folder
         card = read_card(folder)
         if card is None:
             yield from _make(wish, placed, folder, threads, device)
             card = read_card(folder)
         if card is None:
             raise RuntimeError(f"teacher {key} was made, but {TeacherFolder(folder).card} is not there")
-        network = load_teacher(card.settings(folder), placed.spec)
-        if wish.expected_accuracy is not None:
-            _check(network, placed, card.accuracy, wish, threads)
-        yield f"teacher {wish.arch} {key}: accuracy {card.accuracy:.4f} (val), kept in {folder}"
-        yield card
+        shelf.keep()
+    network = load_teacher(card.settings(folder), placed.spec)
+    if wish.expected_accuracy is not None:
+        _check(network, placed, card.accuracy, wish, threads)
+    yield f"teacher {wish.arch} {key}: accuracy {card.accuracy:.4f} (val), kept in {wish.kept_in / key}"
+    yield card
 
 
-def _own(handle: int, key: str) -> Iterator[str]:
+def _wait_for(shelf: Shelf, key: str) -> Iterator[str]:
     """Wait until no other sweep makes this teacher; it is made once."""
     told = False
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not told:
-                yield f"another sweep is making teacher {key}; waiting for it"
-            told = True
-            time.sleep(_SLICE_SECONDS)
-        else:
-            return
+    while not shelf.take():
+        if not told:
+            yield f"another sweep is making teacher {key}; waiting for it"
+        told = True
+        time.sleep(_SLICE_SECONDS)
 
 
 def _make(wish: TeacherWish, placed: PlacedData, folder: Path, threads: int, device: str) -> Iterator[str]:

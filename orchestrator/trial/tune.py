@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 from ray import tune
@@ -12,10 +14,12 @@ from ray.tune import Callback, Stopper
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
+from orchestrator.capacity import Places
 from orchestrator.store.records import EndClass
 from orchestrator.trial.assignment import Assignment
 from orchestrator.trial.driver import LeavingError, TrialDriver
 from orchestrator.trial.news import News
+from orchestrator.trial.parcel import Parcel
 
 __all__ = ["Orders", "run_trials"]
 
@@ -44,27 +48,34 @@ class Orders(Protocol):
         """Called a few times a second."""
 
 
-def run_trials(orders: Orders, *, slots: int, scratch: Path) -> None:
-    """Run attempts on the cluster, `slots` at a time, until the orders are finished.
+def run_trials(
+    orders: Orders,
+    *,
+    places: Places,
+    scratch: Path,
+    parcels: Mapping[str, Parcel] = MappingProxyType({}),
+) -> None:
+    """Run attempts on the cluster, as many as there is room for at the moment, until the orders are finished.
 
-    Tune keeps nothing: no checkpoint, no snapshot, no logger, no retry, no metric of its own. What the orders
-    raise ends everything that runs, and is raised.
+    `parcels` are the teacher's files, by the field of its settings that names them, if the machines are sent
+    them; else they are read where the settings say. Tune keeps nothing: no checkpoint, no snapshot, no
+    logger, no retry, no metric of its own. What the orders raise ends everything that runs, and is raised.
     """
     guarded = _Guarded(orders)
-    searcher = _OrdersSearcher(guarded)
+    searcher = _OrdersSearcher(guarded, places, parcels)
+    scheduler = _OrdersScheduler(searcher)
     tune.run(
         TrialDriver,
         name="tune",
         config={},
         search_alg=searcher,
-        scheduler=_OrdersScheduler(searcher),
+        scheduler=scheduler,
         stop=guarded,
         num_samples=-1,
-        max_concurrent_trials=slots,
         reuse_actors=True,
         storage_path=str(scratch / "tune"),
         checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-        callbacks=[_Ticker(guarded.tick)],
+        callbacks=[_Ticker(guarded.tick, scheduler)],
         trial_name_creator=_short_name,
         trial_dirname_creator=_short_name,
         raise_on_failed_trial=False,
@@ -127,17 +138,24 @@ class _Guarded(Stopper):
 class _OrdersSearcher(Searcher):
     """Hands out attempts as Tune trials and reports their ends; a Tune trial is one attempt."""
 
-    def __init__(self, orders: Orders) -> None:
+    def __init__(self, orders: Orders, places: Places, parcels: Mapping[str, Parcel]) -> None:
         super().__init__()
         self.orders = orders
+        self.places = places
+        self.parcels = dict(parcels)
         self.assignments: dict[str, Assignment] = {}
         self.deaths: dict[str, News] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
+        room = self.places.room()
+        if len(self.assignments) >= room.slots:
+            if not self.assignments:
+                self.orders.tick()  # all machines are gone, and Tune does nothing but ask while nothing runs
+            return Searcher.FINISHED if self.orders.finished else None
         assignment = self.orders.hand_out()
         if assignment is None:
             return Searcher.FINISHED if self.orders.finished else None
-        self.assignments[trial_id] = assignment
+        self.assignments[trial_id] = assignment = replace(assignment, nodes=room.nodes, parcels=self.parcels)
         return assignment.to_config()
 
     def on_trial_complete(
@@ -165,6 +183,28 @@ class _OrdersScheduler(FIFOScheduler):
     def __init__(self, searcher: _OrdersSearcher) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._searcher = searcher
+        self._waiting: dict[str, Any] = {}
+        self._tune: Any = None
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Its processes are waited for from now on."""
+        self._tune = tune_controller
+        self._waiting[trial.trial_id] = trial
+
+    def note_start(self, trial: Any) -> None:
+        """Its processes are there."""
+        self._waiting.pop(trial.trial_id, None)
+
+    def release_stranded(self) -> None:
+        """End attempts that wait for machines which are all gone: Ray would keep their places for ever."""
+        for trial_id, trial in list(self._waiting.items()):
+            assignment = self._searcher.assignments.get(trial_id)
+            if assignment is None:
+                del self._waiting[trial_id]
+            elif assignment.nodes and not self._searcher.places.has_living(assignment.nodes):
+                cause = "the machines it was to run on are gone"
+                self._searcher.deaths[trial_id] = News(ended=EndClass.PREEMPTED, cause=cause)
+                self._tune.stop_trial(trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         line = result["news"].line
@@ -192,14 +232,19 @@ def _death(trial: Any) -> News:
 
 
 class _Ticker(Callback):
-    def __init__(self, tick: Callable[[], None]) -> None:
+    def __init__(self, tick: Callable[[], None], scheduler: _OrdersScheduler) -> None:
         self._tick = tick
+        self._scheduler = scheduler
         self._last = 0.0
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._scheduler.note_start(trial)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         if (now := time.monotonic()) - self._last > 0.25:
             self._last = now
             self._tick()
+            self._scheduler.release_stranded()
 
 
 def _short_name(trial: Any) -> str:

@@ -13,10 +13,7 @@ from cpsc_core.memory import MemoryUse
 from orchestrator.trial.failure import HangError
 from orchestrator.trial.news import Pulse
 
-__all__ = ["START_SECONDS", "Watch"]
-
-START_SECONDS = 120.0
-"""What a rank may take to load torch, data and networks."""
+__all__ = ["Watch"]
 
 
 @dataclass(slots=True)
@@ -30,8 +27,12 @@ class _Rank:
 class Watch:
     """Asks the ranks for their pulse without ever waiting for one that does not answer."""
 
-    def __init__(self, ranks: Sequence[Any], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, ranks: Sequence[Any], start_seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`start_seconds` is what a rank may take to load torch, data and networks."""
         self._clock = clock
+        self._start_seconds = start_seconds
         self._ranks = [_Rank(handle) for handle in ranks]
         self._has_begun = False
         self.start_anew()
@@ -72,7 +73,7 @@ class Watch:
         Before the first update they may take the time of a start.
         """
         if not self._has_begun and not any(rank.pulse and rank.pulse.has_begun for rank in self._ranks):
-            limit = max(limit, START_SECONDS)
+            limit = max(limit, self._start_seconds)
         now = self._clock()
         unheard = [now - rank.heard for rank in self._ranks]
         if (longest := max(unheard)) > limit:

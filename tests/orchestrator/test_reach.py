@@ -93,7 +93,7 @@ def test_all_places_that_sweeps_are_mirrored_to_are_looked_at(tmp_path: Path) ->
 
 
 def test_no_cluster_is_looked_for_without_an_address() -> None:
-    assert examine_cluster(None) == []
+    assert examine_cluster(None, Path("/nowhere")) == []
 
 
 def test_a_cluster_that_does_not_answer_is_told_with_its_token(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_cluster_that_does_not_answer_is_told_with_its_token(tmp_path: Path) -
     token.write_text("hunter2")
     token.chmod(0o644)
 
-    checks = examine_cluster("127.0.0.1:1", {"RAY_AUTH_TOKEN_PATH": str(token)})
+    checks = examine_cluster("127.0.0.1:1", tmp_path, {"RAY_AUTH_TOKEN_PATH": str(token)})
 
     assert [(check.name, check.verdict) for check in checks] == [
         ("cluster token", Verdict.WARN),
@@ -118,6 +118,6 @@ def test_a_cluster_that_does_not_answer_is_told_with_its_token(tmp_path: Path) -
     [({"RAY_AUTH_TOKEN": "hunter2"}, Verdict.OK), ({"RAY_AUTH_TOKEN_PATH": "/nowhere"}, Verdict.WARN)],
 )
 def test_a_token_is_looked_for_where_ray_looks(environment: dict[str, str], verdict: Verdict) -> None:
-    token, _ = examine_cluster("127.0.0.1:1", environment)
+    token, _ = examine_cluster("127.0.0.1:1", Path("/nowhere"), environment)
 
     assert token.verdict is verdict

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cpsc_core.attempt import AttemptPaths, read_lines
 from cpsc_core.settings import TeacherSettings, TrialSettings
+from orchestrator.capacity import Fixed, Places
 from orchestrator.config import SweepConfig
 from orchestrator.controller import Controller
 from orchestrator.store.folder import SweepFolder, TrialFolder, read_json
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 SPACE = "{loss.ikd: {low: 0.1, high: 1.0}, generator.latent_dim: {choices: [4, 8]}}"
+TWO = Fixed(2)
 TRAIN = (
     "train={epochs: 4, iterations_per_epoch: 2, batch_size: 8, generator: {width: 8, steps: 1},"
     " student: {steps: 1, lr: 0.01}}"
@@ -49,7 +51,11 @@ def tiny_experiment(*overrides: str, space: str = SPACE) -> SweepConfig:
 
 
 def run_on_ray(
-    config: SweepConfig, root: Path, teacher: TeacherSettings, scratch: Path, slots: int = 2
+    config: SweepConfig,
+    root: Path,
+    teacher: TeacherSettings,
+    scratch: Path,
+    places: Places = TWO,
 ) -> Controller:
     """A sweep run to its end on the Ray that is already there."""
     from orchestrator.trial.tune import run_trials
@@ -59,7 +65,7 @@ def run_on_ray(
     paths.trials.mkdir(parents=True, exist_ok=True)
     with Lease.acquire(paths.lease) as lease:
         controller = Controller(config, template(config, teacher), SweepWriter(paths, lease), shape)
-        run_trials(controller, slots=slots, scratch=scratch)
+        run_trials(controller, places=places, scratch=scratch)
     return controller
 
 

@@ -33,10 +33,14 @@ for line in sys.stdin:
             reason = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
             gcs = GcsClient(address=cluster.address)
             say(drained=gcs.drain_node(other.node_id, reason, "spot", deadline)[0])
+        case ["behead"]:
+            cluster.head_node.kill_all_processes(check_alive=False, allow_graceful=False)
+            say(beheaded=True)
         case ["kill"]:
             cluster.remove_node(other, allow_graceful=False)
             say(killed=True)
-        case ["add"]:
+        case ["add", *variables]:
+            os.environ.update(pair.split("=", 1) for pair in variables)
             other = cluster.add_node(num_cpus=1)
             say(added=other.node_id)
 cluster.shutdown()
@@ -63,9 +67,13 @@ class TwoNodes:
         """Kill the other node's raylet."""
         self._order("kill")
 
-    def add(self) -> None:
-        """Add a node in place of the other one."""
-        self._order("add")
+    def add(self, **environment: str) -> None:
+        """Add a node, the other one from now on, with variables in its environment."""
+        self._order(" ".join(["add", *(f"{name}={value}" for name, value in environment.items())]))
+
+    def behead(self) -> None:
+        """Kill all that belongs to the head."""
+        self._order("behead")
 
     def _order(self, order: str) -> Any:
         stdin, stdout = self._process.stdin, self._process.stdout
@@ -78,7 +86,8 @@ class TwoNodes:
 
 @contextmanager
 def two_nodes(folder: Path) -> Iterator[TwoNodes]:
-    """Start it, with an access token of its own, and end it."""
+    """Start it, with an access token and a cache of its own in a folder, and end it."""
+    folder.mkdir(exist_ok=True)
     token = folder / "token"
     token.write_text("0" * 64)
     environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
@@ -88,7 +97,7 @@ def two_nodes(folder: Path) -> Iterator[TwoNodes]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env={**os.environ, **environment},
+        env={**os.environ, **environment, "XDG_CACHE_HOME": str(folder / "cache")},
     )
     try:
         assert process.stdout is not None

@@ -1,6 +1,8 @@
 import json
+from dataclasses import replace
 
 from orchestrator.trial.assignment import Assignment, Shape
+from orchestrator.trial.parcel import Parcel
 
 
 def test_an_assignment_survives_the_way_through_tune() -> None:
@@ -12,6 +14,8 @@ def test_an_assignment_survives_the_way_through_tune() -> None:
         shape=Shape(workers=2, cpus=4, gpus=0.0),
         stop_file="/sweep/stop",
         hang_seconds=120.0,
+        nodes=("ab", "cd"),
+        parcels={"weights": Parcel(name="teacher.pth", sha256="0" * 64, ticket="80")},
     )
 
     assert Assignment.from_config(json.loads(json.dumps(assignment.to_config()))) == assignment
@@ -20,3 +24,27 @@ def test_an_assignment_survives_the_way_through_tune() -> None:
 def test_the_driver_costs_nothing_and_each_rank_has_a_bundle() -> None:
     assert Shape(workers=2, cpus=4, gpus=0.0).bundles() == [{}, {"CPU": 4.0}, {"CPU": 4.0}]
     assert Shape(workers=1, cpus=4, gpus=0.5).bundles() == [{}, {"CPU": 4.0, "GPU": 0.5}]
+
+
+def test_a_trial_is_placed_on_the_machines_that_may_run_it_and_packed_or_spread_as_wished() -> None:
+    from orchestrator.trial.driver import TrialDriver
+
+    shape = Shape(workers=2, cpus=1, gpus=0.0, placement="spread")
+    assignment = Assignment(
+        name="abc",
+        attempt=1,
+        folder="/x",
+        settings={},
+        shape=shape,
+        stop_file="/stop",
+        hang_seconds=1.0,
+        nodes=("ab", "cd"),
+    )
+
+    wish = TrialDriver.default_resource_request(assignment.to_config())
+    anywhere = TrialDriver.default_resource_request(replace(assignment, nodes=()).to_config())
+
+    assert wish.strategy == "SPREAD"
+    selectors = wish._bound.kwargs["bundle_label_selector"]
+    assert selectors == [{"ray.io/node-id": "in(ab,cd)"}] * 2
+    assert "bundle_label_selector" not in anywhere._bound.kwargs

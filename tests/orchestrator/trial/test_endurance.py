@@ -9,6 +9,7 @@ import pytest
 
 from cpsc_core.attempt import AttemptPaths
 from cpsc_core.settings import TeacherSettings
+from orchestrator.capacity import Fixed
 from orchestrator.store.folder import TrialFolder, read_json
 from tests.support.ray_sweep import found, meanwhile, run_on_ray, tiny_experiment, trials
 from tests.support.trials import digest
@@ -48,7 +49,7 @@ def test_two_hundred_trials_through_one_gang_leave_no_trace_in_it_or_in_each_oth
         f"budget.trials={TRIALS}", "train.epochs=2", space="{loss.ikd: {low: 0.1, high: 1.0}}"
     )
     with meanwhile(measure):
-        run_on_ray(config, root, teacher, scratch, slots=1)
+        run_on_ray(config, root, teacher, scratch, Fixed(1))
 
     ran = trials(root)
     pids = {(read_json(trial.paths.attempt(1).process) or {})["pid"] for trial in ran}

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cpsc_core.settings import TeacherSettings, TrialSettings
+from orchestrator.capacity import Fixed
 from orchestrator.store.folder import TrialFolder, read_json
 from orchestrator.store.records import EndClass
 from tests.support.ranks import finish_on_ranks
@@ -26,7 +27,7 @@ def test_a_killed_rank_costs_its_gang_and_the_trial_goes_on_in_another_that_stay
 ) -> None:
     config = tiny_experiment("budget.trials=2", "train.epochs=10", PAIR)
     with meanwhile(signal_rank(tmp_path / "toy", signal.SIGKILL, rank=1)):
-        run_on_ray(config, tmp_path / "toy", teacher, scratch, slots=1)
+        run_on_ray(config, tmp_path / "toy", teacher, scratch, Fixed(1))
 
     first, second = trials(tmp_path / "toy")
     assert [end.ended for end in first.ends.values()] == [EndClass.INFRASTRUCTURE, EndClass.COMPLETE]
@@ -46,7 +47,7 @@ def test_ranks_that_diverge_together_stay_for_the_next_trial(
 ) -> None:
     space = "{student.lr: {choices: [1.0e+30, 0.01]}}"
     config = tiny_experiment("budget.trials=2", "sampler.name=grid", PAIR, space=space)
-    run_on_ray(config, tmp_path / "toy", teacher, scratch, slots=1)
+    run_on_ray(config, tmp_path / "toy", teacher, scratch, Fixed(1))
 
     diverged, sound = trials(tmp_path / "toy")
     assert diverged.ends[1].ended is EndClass.DIVERGED
@@ -68,7 +69,7 @@ def test_a_failure_of_the_first_rank_alone_is_told_at_once(
         return bool(begun)
 
     with meanwhile(block):
-        run_on_ray(config, tmp_path / "toy", teacher, scratch, slots=1)
+        run_on_ray(config, tmp_path / "toy", teacher, scratch, Fixed(1))
 
     (trial,) = trials(tmp_path / "toy")
     assert trial.ends[1].ended is EndClass.ERROR

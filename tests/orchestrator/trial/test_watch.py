@@ -7,9 +7,10 @@ import pytest
 from orchestrator.trial import watch as module
 from orchestrator.trial.failure import HangError
 from orchestrator.trial.news import Pulse
-from orchestrator.trial.watch import START_SECONDS, Watch
+from orchestrator.trial.watch import Watch
 
 LIMIT = 10.0
+START_SECONDS = 120.0
 
 
 class FakeRank:
@@ -64,7 +65,7 @@ def ranks(clock: Clock) -> list[FakeRank]:
 @pytest.fixture
 def watch(clock: Clock, ranks: list[FakeRank], monkeypatch: pytest.MonkeyPatch) -> Watch:
     monkeypatch.setattr(module, "ray", FakeRay)
-    return Watch(ranks, clock=lambda: clock.now)
+    return Watch(ranks, START_SECONDS, clock=lambda: clock.now)
 
 
 def seconds_until_hang(watch: Watch, clock: Clock, act: Any = None, until: float = 300.0) -> float | None:
