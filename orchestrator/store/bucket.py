@@ -76,10 +76,15 @@ class Bucket:
 
     def has(self, key: str) -> bool:
         """Whether there is an object of that name."""
-        from pyarrow.fs import FileType
 
-        info = self._ask(f"look for {key}", lambda files: files.get_file_info(self._path(key)))
-        return bool(info.type == FileType.File)
+        def act(files: Any) -> None:
+            files.open_input_file(self._path(key)).close()  # one request; for its info pyarrow sends two
+
+        try:
+            self._ask(f"look for {key}", act)
+        except FileNotFoundError:
+            return False
+        return True
 
     def is_there(self) -> bool:
         """Whether the bucket itself exists."""
