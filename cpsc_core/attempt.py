@@ -167,7 +167,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     for raw in text.split("\n"):
         try:
             line = json.loads(raw)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(line, dict) and isinstance(line.get("epoch"), int):
             lines.setdefault(line["epoch"], line)

@@ -96,7 +96,14 @@ def load_checkpoint(folder: Path, trial: str) -> dict[str, Any]:
             f"{folder / _STATE} is damaged: the digest of its {len(content)} bytes is not the one that the "
             f"manifest has of {manifest['size']} bytes"
         )
-    state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    try:
+        state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a state provokes that its writer did not mean to be one
+        raise CheckpointError(
+            f"{folder / _STATE} holds more than tensors and plain values; remove it"
+        ) from error
     return state
 
 

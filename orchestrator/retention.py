@@ -38,7 +38,7 @@ class Litter:
     """What it is, in the plural."""
 
 
-def find_litter(folder: SweepFolder, scratch: str | None) -> list[Litter]:
+def find_litter(folder: SweepFolder, scratch: object) -> list[Litter]:
     """What of a sweep may go, `scratch` included: the folder of the Ray that ran it last, if there was one.
 
     Nobody may run the sweep meanwhile.
@@ -48,7 +48,7 @@ def find_litter(folder: SweepFolder, scratch: str | None) -> list[Litter]:
         kind = f"checkpoints of {_KIND.get(trial.state, 'unfinished')} trials"
         found += [(path, kind) for path in _needless_checkpoints(trial)]
     found += [(path, "leftovers of interrupted writes") for path in folder.paths.root.rglob(_DRAFTS)]
-    if scratch and is_scratch(Path(scratch)) and Path(scratch).is_dir():
+    if isinstance(scratch, str) and is_scratch(Path(scratch)) and Path(scratch).is_dir():
         found.append((Path(scratch), "files of a Ray that is gone"))
     return [Litter(path=path, size=size_of(path) or 0, kind=kind) for path, kind in found]
 

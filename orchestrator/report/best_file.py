@@ -7,6 +7,7 @@ from typing import Any
 
 from orchestrator.config.document import Place
 from orchestrator.config.yaml_file import parse_yaml, write_yaml
+from orchestrator.errors import UnreachableError
 from orchestrator.report.best import find_best
 from orchestrator.store.folder import SweepFolder
 
@@ -37,9 +38,10 @@ def best_experiment(folder: SweepFolder) -> str | None:
     best = find_best(folder)
     if best is None:
         return None
-    text = folder.paths.experiment.read_text(encoding="utf-8")
-    root, _ = parse_yaml(text, Place(str(folder.paths.experiment), 1, Path()))
+    root, _ = parse_yaml(folder.experiment, Place(str(folder.paths.experiment), 1, Path()))
     given = root.plain()
+    if not isinstance(given, dict):
+        raise UnreachableError(f"{folder.paths.experiment} is damaged; put it back from a copy")
     document: dict[str, Any] = {"name": folder.name[: _LONGEST_NAME - len(_ENDING)] + _ENDING}
     document |= {block: given[block] for block in _KEPT if block in given}
     document["search"] = {path: {"choices": [value]} for path, value in best.record.params.items()}

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from cpsc_core.attempt import read_lines
-from orchestrator.errors import UsageError
+from orchestrator.errors import UnreachableError, UsageError
 from orchestrator.store.address import BucketAddress, Storage, is_remote
+from orchestrator.store.links import refuse_links
 from orchestrator.store.paths import SweepPaths, TrialPaths
 from orchestrator.store.records import AttemptEnd, Duplicate, Result, Stage, TrialRecord, TrialState
 from orchestrator.store.working_copy import open_copy, origin_of, refresh
@@ -19,12 +20,20 @@ __all__ = ["SweepFolder", "TrialFolder", "find_sweep", "read_json"]
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The content of a JSON file, or None if there is no such file."""
+    """The content of a JSON file, or None if there is no such file; UnreachableError if it is damaged."""
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, f"it is no JSON ({type(error).__name__})") from error
+    if not isinstance(content, dict):
+        raise _damaged(path, "it holds no JSON object")
     return content
+
+
+def _damaged(path: Path, reason: str) -> UnreachableError:
+    return UnreachableError(f"{path} is damaged: {reason}; put it back from a copy, or move its folder away")
 
 
 @dataclass(frozen=True)
@@ -40,12 +49,18 @@ class TrialFolder:
 
     @classmethod
     def read(cls, paths: TrialPaths) -> TrialFolder | None:
-        """The trial in a folder, or None if its record was never written."""
+        """The trial in a folder, or None if its record was never written; UnreachableError if it is damaged.
+
+        A record is of the folder it lies in: its name is going to be part of paths.
+        """
         record = read_json(paths.record)
         if record is None:
             return None
+        trial = TrialRecord.from_dict(record)
+        if trial.name != paths.root.name:
+            raise _damaged(paths.record, f"it is the record of another trial, {trial.name!r}")
         result = read_json(paths.result)
-        return cls(paths, TrialRecord.from_dict(record), Result.from_dict(result) if result else None)
+        return cls(paths, trial, Result.from_dict(result) if result else None)
 
     @property
     def name(self) -> str:
@@ -149,6 +164,14 @@ class SweepFolder:
         """Provenance of the sweep; empty before it was written."""
         return read_json(self.paths.manifest) or {}
 
+    @property
+    def experiment(self) -> str:
+        """The text of the sweep's experiment file; UnreachableError if there is none."""
+        try:
+            return self.paths.experiment.read_text(encoding="utf-8")
+        except (FileNotFoundError, UnicodeDecodeError) as error:
+            raise _damaged(self.paths.experiment, "it is no experiment file") from error
+
     def trials(self) -> list[TrialFolder]:
         """Every trial: search trials by number, then confirm trials by time of creation."""
         if not self.paths.trials.is_dir():
@@ -167,7 +190,7 @@ class SweepFolder:
 def find_sweep(sweep: str, storage: Storage) -> SweepFolder:
     """The sweep of a name in a storage, at a path or at an address; in a bucket, as it stands there now.
 
-    Raises UsageError, naming the sweeps that exist, if there is none.
+    Raises UsageError, naming the sweeps that exist, if there is none, and if its folder has links in it.
     """
     if is_remote(sweep):
         address = BucketAddress.parse(sweep)
@@ -177,6 +200,7 @@ def find_sweep(sweep: str, storage: Storage) -> SweepFolder:
     for root in (storage / sweep, Path(sweep).expanduser()):
         if (root / "manifest.json").is_file():
             root = root.resolve()
+            refuse_links(root)
             origin = origin_of(root.parent)
             return SweepFolder(SweepPaths(root)) if origin is None else _find_in_bucket(root.name, origin)
     known = sorted(path.parent.name for path in storage.glob("*/manifest.json")) if storage.is_dir() else []

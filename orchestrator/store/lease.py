@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from orchestrator.errors import FencedError, OwnedError
+from orchestrator.errors import FencedError, OwnedError, UnreachableError
 
 __all__ = ["Lease", "describe_owner", "identity", "read_note", "read_owner"]
 
@@ -134,8 +134,14 @@ def _is_at(handle: int, path: Path) -> bool:
 
 
 def _content(path: Path) -> dict[str, Any]:
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    content: dict[str, Any] = json.loads(text) if text else {}
+    try:
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        content: dict[str, Any] = json.loads(text) if text else {}
+        int(content.get("generation", 0)), float(content.get("started", 0.0))
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise UnreachableError(
+            f"{path} is damaged: it is no lease; remove it if nobody runs the sweep"
+        ) from error
     return content
 
 

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from orchestrator.store.lease import Lease, read_note, read_owner
+from orchestrator.store.links import refuse_links
 from orchestrator.store.object_lease import ObjectLease, read_object_note, read_object_owner
 from orchestrator.store.paths import SweepPaths
 from orchestrator.store.working_copy import copy_of
@@ -35,10 +36,11 @@ def own(sweep: SweepPaths, *, note: Mapping[str, Any] | None = None, takeover: b
     """Own a sweep, noting something for the next owner.
 
     With `takeover` a living owner is fenced off instead of respected. Raises OwnedError, naming the owner, if
-    another controller holds it.
+    another controller holds it, and UsageError if its folder has links in it.
     """
     copy = copy_of(sweep.root)
     if copy is None:
+        refuse_links(sweep.root)
         return Lease.acquire(sweep.lease, note=dict(note or {}), takeover=takeover)
     return ObjectLease.acquire(copy.address(sweep.root), note=note, takeover=takeover)
 

@@ -78,7 +78,7 @@ class _Record:
         known = {each.name for each in dataclasses.fields(cls)}  # type: ignore[arg-type]
         try:
             return cls(**{key: value for key, value in raw.items() if key in known})
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise UnreachableError(f"not a {cls.__name__}: {error}") from error
 
 

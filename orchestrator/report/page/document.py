@@ -159,6 +159,6 @@ def _reproduce(folder: SweepFolder, manifest: Mapping[str, Any]) -> dict[str, An
         "versions": manifest.get("versions") or {},
         "seed": manifest.get("seed"),
         "config_sha256": manifest.get("config_sha256"),
-        "experiment": folder.paths.experiment.read_text(encoding="utf-8"),
+        "experiment": folder.experiment,
         "best_experiment": best_experiment(folder),
     }
