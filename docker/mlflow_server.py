@@ -65,7 +65,10 @@ def _make_bucket(environment: Mapping[str, str]) -> None:
 
 
 def _check() -> None:
-    urllib.request.urlopen("http://127.0.0.1:5000/health", timeout=5).close()
+    try:
+        urllib.request.urlopen("http://127.0.0.1:5000/health", timeout=5).close()
+    except OSError as error:
+        raise SystemExit(f"MLflow does not answer on port 5000: {error}") from None
 
 
 def _serve() -> None:

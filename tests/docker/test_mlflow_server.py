@@ -94,3 +94,17 @@ def test_a_secret_that_is_missing_or_empty_is_named(environment: dict[str, str],
     Path(environment[name]).write_text("\n")
     with pytest.raises(SystemExit, match=f"{name}: .* is empty"):
         server.server_environment(environment)
+
+
+def test_a_check_of_a_server_that_does_not_answer_fails_in_one_line() -> None:
+    server = (
+        "import runpy, sys, urllib.error, urllib.request\n"
+        "def refuse(*_, **__): raise urllib.error.URLError('refused')\n"
+        "urllib.request.urlopen = refuse\n"
+        f"sys.argv = ['mlflow_server.py', '--check']\nrunpy.run_path({str(SCRIPT)!r}, run_name='__main__')\n"
+    )
+
+    ran = subprocess.run([sys.executable, "-c", server], capture_output=True, text=True)
+
+    assert ran.returncode == 1
+    assert ran.stderr == "MLflow does not answer on port 5000: <urlopen error refused>\n"
