@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from statistics import fmean
+from typing import Any
 
 from orchestrator.controller import Controller
 from orchestrator.decide import Standing
 from orchestrator.progress import Board, Row
 from orchestrator.store.records import Stage, TrialState
 
-__all__ = ["Pace", "draw_board"]
+__all__ = ["Drawing", "Pace"]
+
+Line = Mapping[str, Any]
+_NO_LINE: Line = {}
 
 
 class Pace:
@@ -37,37 +41,54 @@ class Pace:
         return epochs * (self._clock() - self._began) / self._epochs
 
 
-def draw_board(controller: Controller, pace: Pace, note: str | None = None) -> Board:
-    """The sweep as it stands now."""
-    state, config = controller.state, controller.config
-    confirming = state.confirmed
-    stage = Stage.CONFIRM if confirming else Stage.SEARCH
-    staged = [trial for trial in state.trials.values() if trial.stage is stage]
-    planned = len(staged) if confirming else max(state.rules.trials, state.suggestions)
-    return Board(
-        stage=stage.value,
-        rows=tuple(_row(controller, trial) for trial in state.trials.values()),
-        best=state.best,
-        counts=Counter(trial.state for trial in staged),
-        planned=planned,
-        seconds_left=pace.seconds_for(_epochs_left(controller, staged, planned, config.train.epochs)),
-        note=note,
-    )
+class Drawing:
+    """A sweep drawn again and again; rows of trials that have not changed since are kept."""
 
+    def __init__(self, controller: Controller, pace: Pace) -> None:
+        self._controller = controller
+        self._pace = pace
+        self._kept: dict[str, tuple[Standing, Line, str | None, Row]] = {}
 
-def _row(controller: Controller, trial: Standing) -> Row:
-    line = controller.newest.get(trial.name, {})
-    return Row(
-        number=trial.number,
-        name=trial.name,
-        stage=trial.stage,
-        state=trial.state,
-        epoch=line.get("epoch", 0),
-        epochs=controller.config.train.epochs,
-        objective=line.get(controller.config.objectives[0].metric),
-        attempt=trial.attempts,
-        cause=controller.causes.get(trial.name),
-    )
+    def board(self, note: str | None = None) -> Board:
+        """The sweep as it stands now."""
+        state, config = self._controller.state, self._controller.config
+        confirming = state.confirmed
+        stage = Stage.CONFIRM if confirming else Stage.SEARCH
+        staged = [trial for trial in state.trials.values() if trial.stage is stage]
+        planned = len(staged) if confirming else max(state.rules.trials, state.suggestions)
+        left = _epochs_left(self._controller, staged, planned, config.train.epochs)
+        return Board(
+            stage=stage.value,
+            rows=tuple(map(self._row, state.trials.values())),
+            best=state.best,
+            counts=Counter(trial.state for trial in staged),
+            planned=planned,
+            seconds_left=self._pace.seconds_for(left),
+            note=note,
+        )
+
+    def _row(self, trial: Standing) -> Row:
+        line = self._controller.newest.get(trial.name, _NO_LINE)
+        cause = self._controller.causes.get(trial.name)
+        kept = self._kept.get(trial.name)
+        if kept is None or kept[0] is not trial or kept[1] is not line or kept[2] != cause:
+            kept = trial, line, cause, self._draw_row(trial, line, cause)
+            self._kept[trial.name] = kept
+        return kept[3]
+
+    def _draw_row(self, trial: Standing, line: Line, cause: str | None) -> Row:
+        config = self._controller.config
+        return Row(
+            number=trial.number,
+            name=trial.name,
+            stage=trial.stage,
+            state=trial.state,
+            epoch=line.get("epoch", 0),
+            epochs=config.train.epochs,
+            objective=line.get(config.objectives[0].metric),
+            attempt=trial.attempts,
+            cause=cause,
+        )
 
 
 def _epochs_left(controller: Controller, staged: list[Standing], planned: int, epochs: int) -> float:

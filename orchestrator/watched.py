@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, Protocol
 
-from orchestrator.board import Pace, draw_board
+from orchestrator.board import Drawing, Pace
 from orchestrator.controller import Controller
 from orchestrator.progress import Progress
 from orchestrator.store.records import EndClass
@@ -40,6 +40,7 @@ class Watched:
         self._controller = controller
         self._vitals = vitals
         self._pace = pace
+        self._drawing = Drawing(controller, pace)
         self._progress = progress
         self._mirror = mirror
         self._next_show = 0.0
@@ -79,6 +80,6 @@ class Watched:
     def show(self) -> None:
         """Show how the sweep stands now."""
         began = time.monotonic()
-        self._progress.show(draw_board(self._controller, self._pace, self._mirror.last_error))
+        self._progress.show(self._drawing.board(self._mirror.last_error))
         now = time.monotonic()
         self._next_show = now + min(_REST * (now - began), _LONGEST_REST_SECONDS)

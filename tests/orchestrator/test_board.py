@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from orchestrator.board import Pace, draw_board
+from orchestrator.board import Drawing, Pace
 from orchestrator.controller import Controller
 from orchestrator.store.records import EndClass, TrialState
 from tests.support.simulator import Simulator, experiment, run
@@ -8,7 +8,7 @@ from tests.support.simulator import Simulator, experiment, run
 
 def test_a_board_shows_every_trial_with_its_newest_epoch(tmp_path: Path) -> None:
     controller = run(experiment(), tmp_path / "toy", Simulator())
-    board = draw_board(controller, Pace(lambda: 0.0, 1))
+    board = Drawing(controller, Pace(lambda: 0.0, 1)).board()
 
     assert board.stage == "confirm"
     assert len(board.rows) == 12
@@ -24,7 +24,7 @@ def test_a_pruned_and_a_failed_trial_say_why(tmp_path: Path) -> None:
     first = run(experiment(), tmp_path / "first", Simulator())
     victim = next(trial.name for trial in first.state.trials.values() if trial.number == 1)
     controller = run(experiment(), tmp_path / "toy", Simulator(faults={victim: [(1, EndClass.ERROR)]}))
-    causes = {row.state: row.cause for row in draw_board(controller, Pace(lambda: 0.0, 1)).rows}
+    causes = {row.state: row.cause for row in Drawing(controller, Pace(lambda: 0.0, 1)).board().rows}
 
     assert causes[TrialState.FAILED] == "error: injected"
     assert causes[TrialState.PRUNED] == "pruned after epoch 1 by successive_halving"
@@ -37,7 +37,7 @@ def test_time_left_is_unknown_until_the_pace_is_and_then_shrinks_to_nothing(tmp_
     class Watched(Simulator):
         def _advance(self, orders: Controller, assignment: object) -> bool:
             pace.hear_epoch()
-            guesses.append(draw_board(orders, pace).seconds_left)
+            guesses.append(Drawing(orders, pace).board().seconds_left)
             return super()._advance(orders, assignment)  # type: ignore[arg-type]
 
     simulator = Watched()
@@ -47,4 +47,17 @@ def test_time_left_is_unknown_until_the_pace_is_and_then_shrinks_to_nothing(tmp_
     known = [guess for guess in guesses if guess is not None]
     assert guesses[0] is None
     assert known[0] > known[len(known) // 2] > known[-1] >= 0
-    assert draw_board(controller, pace).seconds_left == 0
+    assert Drawing(controller, pace).board().seconds_left == 0
+
+
+def test_rows_of_trials_that_have_not_changed_are_drawn_once(tmp_path: Path) -> None:
+    controller = run(experiment(), tmp_path / "toy", Simulator())
+    drawing = Drawing(controller, Pace(lambda: 0.0, 1))
+    before = {row.name: row for row in drawing.board().rows}
+    changed = next(iter(before))
+    controller.newest[changed] = controller.newest[changed] | {"epoch": 77}
+
+    after = {row.name: row for row in drawing.board().rows}
+
+    assert after[changed].epoch == 77
+    assert all(after[name] is row for name, row in before.items() if name != changed)
