@@ -13,6 +13,7 @@ its token, or has been silent for so long that it counts itself out: no two ever
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import secrets
@@ -255,9 +256,12 @@ def read_object_owner(address: BucketAddress) -> str | None:
     Where somebody may, an object is written and removed again, to learn what time it is there.
     """
     bucket = Bucket(address / "lease")
-    held = [key for key in bucket.objects() if _KEY.match(key)]
-    if not any((_read(bucket, key) or {}).get("stage") == _HELD for key in held):
+    tokens = [_read(bucket, key) or {} for key in bucket.objects() if _KEY.match(key)]
+    held = [each for each in tokens if each.get("stage") == _HELD]
+    if not held:
         return None
+    if any(_is_ours(each) for each in held):
+        return describe_owner(identity())
     clock = f"clock-{secrets.token_hex(8)}"
     bucket.write(clock, b"")
     try:
@@ -320,11 +324,18 @@ def _read(bucket: Bucket, key: str) -> dict[str, Any] | None:
 
 def _is_gone(content: Mapping[str, Any]) -> bool:
     """Whether a token is that of a process of this very machine that lives no more."""
-    ours = identity()
-    if any(not ours[name] or content.get(name) != ours[name] for name in ("host", "boot", "namespace")):
-        return False
     pid = content.get("pid")
-    return isinstance(pid, int) and not Path(f"/proc/{pid}").exists()
+    return _is_of_this_machine(content) and isinstance(pid, int) and not Path(f"/proc/{pid}").exists()
+
+
+def _is_ours(content: Mapping[str, Any]) -> bool:
+    return _is_of_this_machine(content) and content.get("pid") == os.getpid()
+
+
+def _is_of_this_machine(content: Mapping[str, Any]) -> bool:
+    """Whether a process number in a token means the same here."""
+    ours = identity()
+    return all(ours[name] and content.get(name) == ours[name] for name in ("host", "boot", "namespace"))
 
 
 def _generation(key: str) -> int:

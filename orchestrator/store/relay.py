@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import FencedError, OrchestratorError
 from orchestrator.store.ownership import Ownership
 from orchestrator.store.paths import SweepPaths
 from orchestrator.store.working_copy import copy_of, discard, publish
@@ -91,6 +91,8 @@ class Relay:
     def _try(self, act: Callable[[], None]) -> None:
         try:
             act()
+        except FencedError:
+            return  # the controller hears of it where it matters
         except (OrchestratorError, OSError) as error:
             _logger.warning("%s", error)
 

@@ -46,6 +46,9 @@ _AT_ONCE = 16
 _SETTLED_NANOSECONDS = 2_000_000_000
 _ELSEWHERE = frozenset({"export", "lease", "training"})
 _TRIES = 3
+_CHECKPOINTS = "/checkpoints/"
+_GROWING = (".jsonl", ".txt", ".png")
+"""What attempts write once, or only ever append to."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,7 +64,7 @@ class WorkingCopy:
     def pull(self, folder: Path) -> None:
         """Make a folder equal to the bucket: what is new comes, what the bucket does not have goes.
 
-        Weights and checkpoints do not come; exports, leases and drafts are left alone.
+        Weights do not come, and of checkpoints the empty folders; exports, leases and drafts are left alone.
         """
         with self._lock:
             found = self.bucket.objects(self._key(folder))
@@ -73,12 +76,21 @@ class WorkingCopy:
                     if key in there and not _is_large(key):
                         continue  # it is replaced in one step, so that nobody misses it
                     path.unlink()
+            self._show_checkpoints(folder, there)
             wanted = [
                 stored
                 for key, stored in there.items()
                 if not _is_large(key) and not (key in here and _is_current(here[key], stored))
             ]
             self._download(wanted, settled)
+
+    def _show_checkpoints(self, folder: Path, there: Iterable[str]) -> None:
+        points = {self.root / key.rpartition("/")[0] for key in there if _CHECKPOINTS in key}
+        for point in folder.rglob(f"{_CHECKPOINTS[1:]}*"):
+            if point.is_dir() and point not in points and not point.name.startswith("."):
+                point.rmdir()
+        for point in points:
+            point.mkdir(parents=True, exist_ok=True)
 
     def fetch(self, path: Path) -> bool:
         """Bring a file, or all files of a folder, whatever their size; whether there is such a thing."""
@@ -140,8 +152,8 @@ class WorkingCopy:
                 self.bucket.download(stored.key, draft)
                 if path.suffix != ".json" or _is_json(draft):  # else it was replaced while it was read
                     break
-            # a store that notes whole seconds may change a file once more without our noticing
-            moment = stored.modified - (stored.modified >= settled)
+            # a store that notes whole seconds may change a file once more, and its size not, unnoticed
+            moment = stored.modified - (stored.modified >= settled and not stored.key.endswith(_GROWING))
             os.utime(draft, ns=(moment, moment))
             draft.replace(path)
         except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
@@ -291,7 +303,7 @@ def _is_copied(key: str) -> bool:
 
 def _is_large(key: str) -> bool:
     """Whether an object is only brought when it is asked for."""
-    return key.endswith((".safetensors", "/state.pt"))
+    return key.endswith(".safetensors") or _CHECKPOINTS in key
 
 
 def _is_current(path: Path, stored: Stored | None) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from cpsc_core.attempt import AttemptPaths, Point
 from orchestrator.errors import UnreachableError
 from orchestrator.store.address import BucketAddress
 from orchestrator.store.bucket import Bucket
@@ -65,7 +66,8 @@ def test_weights_and_checkpoints_come_when_they_are_asked_for(copy: WorkingCopy)
     copy.bucket.write(f"{attempt}/checkpoints/epoch-0001/manifest.json", b"{}")
     copy.pull(copy.root)
     folder = copy.root / attempt
-    assert files(folder) == {"metrics.jsonl", "checkpoints/epoch-0001/manifest.json"}
+    assert files(folder) == {"metrics.jsonl"}
+    assert AttemptPaths(folder).checkpoint_points() == [Point(1)]
 
     assert fetch(folder / "student.safetensors")
     assert fetch(folder / "checkpoints")
@@ -74,6 +76,20 @@ def test_weights_and_checkpoints_come_when_they_are_asked_for(copy: WorkingCopy)
     copy.pull(copy.root)
     assert (folder / "student.safetensors").read_bytes() == b"student.safetensors"
     assert (folder / "checkpoints/epoch-0001/state.pt").exists()
+
+
+def test_a_checkpoint_that_the_bucket_lost_is_not_shown_any_more(copy: WorkingCopy) -> None:
+    attempt = AttemptPaths(copy.root / "digits/trials/a/attempts/1")
+    for epoch in (1, 2, 3):
+        copy.bucket.write(f"digits/trials/a/attempts/1/checkpoints/epoch-000{epoch}/state.pt", b"x")
+    copy.pull(copy.root)
+    fetch(attempt.checkpoint(2))
+    for epoch in (1, 2):
+        copy.bucket.delete_folder(f"digits/trials/a/attempts/1/checkpoints/epoch-000{epoch}")
+
+    copy.pull(attempt.root)
+
+    assert attempt.checkpoint_points() == [Point(3)]
 
 
 def test_weights_that_the_bucket_lost_are_not_shown_any_more(copy: WorkingCopy) -> None:
