@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from orchestrator.capacity import Cluster, Fixed, Places
+from orchestrator.store.address import Storage
 from orchestrator.trial.assignment import Shape
 
 __all__ = ["open_places"]
@@ -14,11 +14,11 @@ __all__ = ["open_places"]
 
 @contextmanager
 def open_places(
-    cluster: Cluster, shape: Shape, *, shared: Path | None, data: str | None, say: Callable[[str], None]
+    cluster: Cluster, shape: Shape, *, shared: Storage, data: str | None, say: Callable[[str], None]
 ) -> Iterator[Places]:
     """Where trials of a shape may run while the block runs.
 
-    All machines of a cluster that was joined must see the folder `shared`, if there is one, and read the
+    All machines of a cluster that was joined must see the folder, or reach the bucket, `shared`, and read the
     folder `data`.
     Raises UsageError if trials fit nowhere, and UsageError or UnreachableError, naming all machines that are
     at fault, if some are unfit for them.
@@ -30,7 +30,8 @@ def open_places(
     from orchestrator.trial.fleet import Fleet
     from orchestrator.trial.preflight import Preflight
 
-    with Preflight(shared, [data] if data else [], gpus=shape.gpus > 0) as preflight:
+    folders = [data] if data else []
+    with Preflight(shared, folders, gpus=shape.gpus > 0, interface=shape.interface) as preflight:
         fleet = Fleet(shape, preflight, say)
         fleet.admit(cluster)
         yield fleet

@@ -126,7 +126,7 @@ def make_teacher(
         open_places(
             cluster,
             _shape(config, cluster),
-            shared=_shared(shared),
+            shared=place_of(shared),
             data=config.data.settings().root,
             say=progress.say,
         ),
@@ -235,7 +235,7 @@ class _Run:
                 open_places(
                     cluster,
                     shape,
-                    shared=_shared(self.paths.root),
+                    shared=place_of(self.paths.root),
                     data=self.config.data.settings().root,
                     say=self.progress.say,
                 )
@@ -327,7 +327,8 @@ class _Run:
         self.progress.say("stopping: running trials checkpoint and end; press Ctrl-C again to stop now")
 
     def _farewell(self) -> str:
-        return f"go on with `cpsc-orchestrate resume {self.paths.address}`"
+        cluster = "" if self.address is None else f" --address {self.address}"
+        return f"go on with `cpsc-orchestrate resume {self.paths.address}{cluster}`"
 
 
 def _teacher_stage(
@@ -354,11 +355,6 @@ def _teacher_stage(
     if card is not None:
         fetch(storage.teacher(card.key))
     return card
-
-
-def _shared(folder: Path) -> Path | None:
-    """The folder, if all machines of a cluster have to see it: what is in a bucket reaches them otherwise."""
-    return folder if copy_of(folder) is None else None
 
 
 def _template(config: SweepConfig, storage: StoragePaths, card: TeacherCard) -> TrialSettings:

@@ -34,8 +34,11 @@ class Fault:
 
 
 def find_faults(ours: Answer, theirs: Answer, node: Node) -> list[Fault]:
-    """What speaks against a machine, by the answers of `orchestrator.trial.probe.look` here and there."""
-    return [*_software(ours, theirs), *_places(theirs), *_devices(theirs, node)]
+    """What speaks against a machine, by the answers of `orchestrator.trial.probe.look` here and there.
+
+    Ours also has `product`, the version of this program, and `interface`, the one that ranks are to use.
+    """
+    return [*_software(ours, theirs), *_places(theirs), *_network(ours, theirs), *_devices(theirs, node)]
 
 
 def refusal(faults: Mapping[Node, list[Fault]]) -> OrchestratorError | None:
@@ -82,6 +85,9 @@ def _places(theirs: Answer) -> Iterator[Fault]:
     if (visit := theirs["storage"]) is not None and "error" in visit:
         finding = f"does not share the storage with this machine: {visit['error']}"
         yield Fault(finding=finding, advice="mount the same folder at the same path there, writable", code=3)
+    if theirs["bucket"] is not None:
+        advice = "give it the network and the credentials, in the environment of its raylet or as its role"
+        yield Fault(finding=f"cannot use the storage: {theirs['bucket']}", advice=advice, code=3)
     for folder, error in theirs["folders"].items():
         if error is not None:
             yield Fault(finding=f"cannot read {folder}: {error}", advice="mount it there, or copy it", code=3)
@@ -93,6 +99,13 @@ def _places(theirs: Answer) -> Iterator[Fault]:
     for place, free in theirs["free"].items():
         if free < _LEAST_FREE:
             yield Fault(finding=f"has {size(free)} free in {place}", advice="make room there", code=3)
+
+
+def _network(ours: Answer, theirs: Answer) -> Iterator[Fault]:
+    wanted, there = ours["interface"], theirs["interfaces"]
+    if wanted is not None and wanted not in there:
+        finding = f"has no network interface {wanted}, only {', '.join(there)}"
+        yield Fault(finding=finding, advice="change resources.interface")
 
 
 def _devices(theirs: Answer, node: Node) -> Iterator[Fault]:

@@ -77,7 +77,7 @@ class Fleet:
         self._living = living_nodes()
         there = {node.id for node in self._living}
         for lost in before - there:
-            self._say(f"node {self._admitted[lost]} is gone; {self._left()}")
+            self._say(f"node {self._admitted[lost]} is gone or about to go; {self._left()}")
         for node in Cluster(nodes=self._living).fitting(self._shape):
             if node.id not in self._admitted and node.id not in self._asked and node.id not in self._refused:
                 self._asked[node.id] = node, self._preflight.ask(node)

@@ -16,6 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cpsc_core.attempt import make_folder
 from orchestrator.capacity import Node
 from orchestrator.errors import UnreachableError
+from orchestrator.store.address import BucketAddress, Storage
 from orchestrator.trial import probe
 from orchestrator.trial.fault import Fault, find_faults
 
@@ -50,15 +51,24 @@ cloudpickle.register_pickle_by_value(probe)  # type: ignore[no-untyped-call]
 class Preflight:
     """A context manager that asks machines, those that join later too, until its block ends."""
 
-    def __init__(self, storage: Path | None, folders: Sequence[str] = (), *, gpus: bool = False) -> None:
-        """`storage` is a folder that all must share (None: nothing is written), `folders` what all must read.
+    def __init__(
+        self,
+        storage: Storage | None,
+        folders: Sequence[str] = (),
+        *,
+        gpus: bool = False,
+        interface: str | None = None,
+    ) -> None:
+        """`storage` is what all must share (None: nothing is written), `folders` what all must read.
 
-        `gpus` says whether trials compute on GPUs.
+        `gpus` says whether trials compute on GPUs, `interface` names the network interface they need, if any.
         """
-        self._storage = storage
+        self._storage = storage if isinstance(storage, Path) else None
+        self._bucket = storage if isinstance(storage, BucketAddress) else None
         self._folders = folders
         self._seconds = _SECONDS_WITH_GPUS if gpus else _SECONDS
         self._gpus = gpus
+        self._interface = interface
         self._text = secrets.token_hex(16)
         self._nonce: Path | None = None
         self._ours: dict[str, Any] = {}
@@ -74,8 +84,11 @@ class Preflight:
                 raise UnreachableError(
                     f"cannot write to {self._storage}: {error}; choose another storage"
                 ) from error
-        ours: dict[str, Any] = {"nonce": None, "folders": [], "gpus": False, "signature": ""}
-        self._ours = probe.look(self._wish() | ours) | {"product": version("cpsc-orchestrate")}
+        ours: dict[str, Any] = {"nonce": None, "folders": [], "gpus": False, "signature": "", "bucket": None}
+        self._ours = probe.look(self._wish() | ours) | {
+            "product": version("cpsc-orchestrate"),
+            "interface": self._interface,
+        }
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -114,6 +127,7 @@ class Preflight:
             "packages": list(CODE),
             "nonce": None if self._nonce is None else str(self._nonce),
             "folders": list(self._folders),
+            "bucket": None if self._bucket is None else str(self._bucket),
         }
 
     def _read_visit(self, node: Node, theirs: dict[str, Any]) -> None:

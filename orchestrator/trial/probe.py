@@ -24,9 +24,11 @@ def look(wish: dict[str, Any]) -> dict[str, Any]:
         "code_from": _code_folder(wish["packages"]),
         "plugins": _plugins(wish["packages"]),
         "storage": _visit(wish["nonce"], wish["signature"]) if wish["nonce"] else None,
+        "bucket": _visit_bucket(wish["bucket"], wish["signature"]) if wish["bucket"] else None,
         "folders": {folder: _readable(folder) for folder in wish["folders"]},
         "cache": _writable_cache(),
         "free": _free(wish["nonce"]),
+        "interfaces": _interfaces(),
         "gpus": _gpus() if wish["gpus"] else None,
     }
 
@@ -92,6 +94,21 @@ def _visit(nonce: str, signature: str) -> dict[str, str]:
     return {"read": read}
 
 
+def _visit_bucket(address: str, signature: str) -> str | None:
+    """Why a bucket cannot be used from here; None if it can. Needs our code, which is looked at as well."""
+    try:
+        from orchestrator.store.address import BucketAddress
+        from orchestrator.store.bucket import Bucket
+
+        bucket, key = Bucket(BucketAddress.parse(address), pauses=(0.5,)), f"preflight-{signature}"
+        bucket.write(key, signature.encode())
+        read = bucket.read(key)
+        bucket.delete(key)
+    except Exception as error:
+        return str(error)
+    return None if read == signature.encode() else f"{address} does not give back what was written to it"
+
+
 def _readable(folder: str) -> str | None:
     """Why a folder cannot be read; None if it can."""
     from pathlib import Path
@@ -128,6 +145,13 @@ def _free(nonce: str | None) -> dict[str, int]:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     places = [Path(tempfile.gettempdir()), cache, *([Path(nonce).parent] if nonce else [])]
     return {str(place): shutil.disk_usage(place).free for place in places if place.is_dir()}
+
+
+def _interfaces() -> list[str]:
+    """The names of the network interfaces."""
+    import socket
+
+    return sorted(name for _, name in socket.if_nameindex())
 
 
 def _gpus() -> dict[str, Any]:

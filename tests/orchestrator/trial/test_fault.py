@@ -12,6 +12,8 @@ NODE = Node(host="10.0.0.3", name="gpu-7", id="ab", cpus=8.0, gpus=2.0)
 GIB = 1024**3
 OURS: dict[str, Any] = {
     "product": "0.1.0",
+    "interface": "ib0",
+    "interfaces": ["ib0", "lo"],
     "python": "3.11.7",
     "versions": {"ray": "2.60.0", "torch": "2.14.1+cpu", "numpy": "2.3.0"},
     "plugins": {"birds": "1.2"},
@@ -52,6 +54,7 @@ def test_another_build_of_the_same_torch_is_the_same_torch() -> None:
             "does not share the storage with this machine: No such file",
         ),
         ({"folders": {"/data/birds": "No such file"}}, "cannot read /data/birds: No such file"),
+        ({"interfaces": ["eth0", "lo"]}, "has no network interface ib0, only eth0, lo"),
         ({"cache": "Read-only file system"}, "cannot keep the files it is sent: Read-only"),
         ({"free": {"/tmp": 1024**2}}, "free in /tmp; make room there"),
         ({"gpus": {"error": "no driver"}}, "cannot compute on its GPUs: no driver"),

@@ -114,7 +114,7 @@ def test_a_machine_that_leaves_takes_its_room_and_changes_no_list(cluster: Imagi
     del cluster.living[0]
 
     assert cluster.after(fleet) == Room(slots=1, nodes=("a", "b"))
-    assert cluster.said[-1] == "node a is gone; room for 1 trial(s)"
+    assert cluster.said[-1] == "node a is gone or about to go; room for 1 trial(s)"
     cluster.after(fleet)
     assert sum("gone" in line for line in cluster.said) == 1
 

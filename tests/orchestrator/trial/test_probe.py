@@ -67,6 +67,10 @@ def test_a_cache_that_cannot_be_written_is_told(
     assert "Not a directory" in look(wish)["cache"]
 
 
+def test_network_interfaces_are_named(wish: dict[str, Any]) -> None:
+    assert "lo" in look(wish)["interfaces"]
+
+
 def test_gpus_are_asked_in_a_process_that_computes(wish: dict[str, Any]) -> None:
     import torch
 
