@@ -178,7 +178,7 @@ def _storage_in_folder(storage: Path, address: str | None, fix: bool) -> list[Ch
 def _storage_in_bucket(storage: BucketAddress, address: str | None, fix: bool) -> list[Check]:
     """Whether the bucket keeps what is written, and what the sweeps in it look like."""
     kept = examine_bucket(storage)
-    checks = [kept, *examine_cluster(address, None)]
+    checks = [kept, *examine_cluster(address, storage)]
     if kept.verdict is Verdict.OK:
         root = open_storage(storage)
         refresh(root)

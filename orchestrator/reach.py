@@ -16,6 +16,7 @@ from orchestrator.check import Check, Verdict
 from orchestrator.credentials import is_in_the_clear
 from orchestrator.errors import OrchestratorError
 from orchestrator.mirror.uri import database_path, default_uri, is_server, public_uri
+from orchestrator.store.address import BucketAddress, Storage
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.paths import StoragePaths
 from orchestrator.web import ask
@@ -30,11 +31,11 @@ _READABLE_BY_OTHERS = 0o077
 
 
 def examine_cluster(
-    address: str | None, storage: Path | None, environment: Mapping[str, str] = os.environ
+    address: str | None, storage: Storage, environment: Mapping[str, str] = os.environ
 ) -> list[Check]:
     """Join a cluster, look at its nodes as a sweep would, and leave again; nothing without an address.
 
-    Whether nodes share the storage folder is looked at only if there is one.
+    Whether nodes share a storage folder is looked at only if it exists.
     """
     if address is None:
         return []
@@ -46,14 +47,15 @@ def examine_cluster(
         with open_cluster(address, new_scratch()) as cluster:
             cpus, gpus = (sum(getattr(node, kind) for node in cluster.nodes) for kind in ("cpus", "gpus"))
             finding = f"{len(cluster.nodes)} node(s) with {cpus:g} CPUs and {gpus:g} GPUs at {address}"
-            nodes = _nodes(cluster, storage if storage is not None and storage.is_dir() else None)
+            is_there = isinstance(storage, BucketAddress) or storage.is_dir()
+            nodes = _nodes(cluster, storage if is_there else None)
     except OrchestratorError as error:
         found, _, advice = str(error).rpartition("; ")
         return [token, Check(name="cluster", verdict=Verdict.FAIL, finding=found, advice=advice, code=3)]
     return [token, Check(name="cluster", verdict=Verdict.OK, finding=finding), *nodes]
 
 
-def _nodes(cluster: Cluster, storage: Path | None) -> list[Check]:
+def _nodes(cluster: Cluster, storage: Storage | None) -> list[Check]:
     from orchestrator.trial.preflight import Preflight
 
     with Preflight(storage, gpus=cluster.has_gpus) as preflight:

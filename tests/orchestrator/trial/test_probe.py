@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 import orchestrator
+from orchestrator.store.address import BucketAddress
+from orchestrator.store.bucket import Bucket
 from orchestrator.trial.preflight import CODE, NEEDED
 from orchestrator.trial.probe import digest_code, look
 
@@ -20,6 +22,7 @@ def wish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         "packages": list(CODE),
         "nonce": None,
         "signature": "me",
+        "bucket": None,
         "folders": [],
         "gpus": False,
     }
@@ -48,6 +51,15 @@ def test_a_storage_that_is_not_there_is_told_and_not_made(wish: dict[str, Any], 
 
     assert "No such file" in answer["storage"]["error"]
     assert not (tmp_path / "other").exists()
+
+
+def test_a_bucket_is_tried_and_left_as_it_was(wish: dict[str, Any], remote: BucketAddress) -> None:
+    assert look(wish | {"bucket": str(remote)})["bucket"] is None
+    assert Bucket(remote).objects() == {}
+
+
+def test_a_bucket_that_cannot_be_used_is_told(wish: dict[str, Any], remote: BucketAddress) -> None:
+    assert "does not exist" in look(wish | {"bucket": "s3://no-such-bucket/runs"})["bucket"]
 
 
 def test_folders_that_cannot_be_read_are_told(wish: dict[str, Any], tmp_path: Path) -> None:
