@@ -12,30 +12,23 @@ its token, or has been silent for so long that it counts itself out: no two ever
 
 from __future__ import annotations
 
-import json
-import os
 import random
-import re
-import secrets
 import shlex
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Self
 
 from orchestrator.errors import FencedError, OwnedError, UnreachableError
 from orchestrator.store.address import BucketAddress
-from orchestrator.store.bucket import Bucket
 from orchestrator.store.lease import describe_owner, identity
+from orchestrator.store.tokens import Stage, Token, Tokens
 
 __all__ = ["ObjectLease", "Rhythm", "read_object_note", "read_object_owner"]
 
-_KEY = re.compile(r"^(\d{10})-[0-9a-f]{16}\.json$")
-_STARTING, _HELD, _RELEASED = "starting", "held", "released"
-_ROUNDING_SECONDS = 2.0
-"""Many stores note whole seconds; and clocks do not run equally fast."""
+_LOOKS = 2
 _TRIES = 5
 
 
@@ -49,23 +42,6 @@ class Rhythm:
     """Silence after which it counts itself out; others, who read it in its token, wait two seconds more."""
     settle_seconds: float = 1.0
     """Between two looks of somebody who starts."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Token:
-    """Somebody else's token that is alive, or may be."""
-
-    key: str
-    modified: int
-    content: dict[str, Any]
-
-    @property
-    def generation(self) -> int:
-        return _generation(self.key)
-
-    @property
-    def stage(self) -> str:
-        return str(self.content.get("stage"))
 
 
 class _SteppedBackError(Exception):
@@ -144,7 +120,7 @@ class ObjectLease:
             self._thread.join()
         try:
             self.check()
-            self._claim.put(_RELEASED)
+            self._claim.put(Stage.RELEASED)
         except (FencedError, UnreachableError):
             return  # it is another's, or silence will tell
 
@@ -178,37 +154,35 @@ class _Claim:
         self.rhythm = rhythm
         self.confirmed = 0.0
         """When, by our own clock, the last sign of life was begun that is known to have arrived."""
-        self._bucket = Bucket(address / "lease", pauses=(0.2, 0.5))
+        self._tokens = Tokens(address)
         self._takeover = takeover
-        newest = _newest(self._bucket)
-        self.previous = newest[1] if newest else {}
-        self.generation = (newest[0] if newest else 0) + 1
-        self._key = f"{self.generation:010d}-{secrets.token_hex(8)}.json"
-        self._content = note | identity() | {"generation": self.generation, "life": rhythm.life_seconds}
+        before = self._tokens.all()
+        self.previous = _last_owner(before)
+        self.generation = max((each.generation for each in before), default=0) + 1
+        self._key = Tokens.key(self.generation)
+        own = identity() | {"generation": self.generation, "life": rhythm.life_seconds}
+        self._content = note | own
 
-    def put(self, stage: str) -> None:
+    def put(self, stage: Stage) -> None:
         """Write the token: a sign of life."""
-        content = self._content | {"stage": stage}
-        self._bucket.write(self._key, json.dumps(content, indent=1).encode())
+        self._tokens.write(self._key, self._content | {"stage": stage})
 
     def withdraw(self) -> None:
         """Remove the token, as well as it can be done."""
-        try:
-            self._bucket.delete(self._key)
-        except UnreachableError:
-            return
+        with suppress(UnreachableError):
+            self._tokens.remove(self._key)
 
     def contend(self) -> None:
         """Return when nobody else holds or has a better claim; else OwnedError."""
         first: dict[str, int] = {}
         looks = 0
-        while looks < 2:
-            alive = self._look(_STARTING)
+        while looks < _LOOKS:
+            alive = self._look(Stage.STARTING)
             looks += 1
             for other in alive:
-                if other.stage == _STARTING and other.key < self._key:
+                if other.stage == Stage.STARTING and other.key < self._key:
                     raise OwnedError(_owned(self.address, {}))
-                if other.stage == _HELD and (not self._takeover or other.generation >= self.generation):
+                if other.stage == Stage.HELD and self._respects(other):
                     if first.setdefault(other.key, other.modified) != other.modified:
                         raise OwnedError(_owned(self.address, other.content))
                     looks = 0  # alive or not long dead: its next sign of life will tell
@@ -219,127 +193,62 @@ class _Claim:
         fenced = False
         while True:
             began = _clock()
-            holders = [other for other in self._look(_HELD) if other.stage == _HELD]
-            if any(not self._takeover or other.generation >= self.generation for other in holders):
+            holders = [other for other in self._look(Stage.HELD) if other.stage == Stage.HELD]
+            if any(self._respects(other) for other in holders):
                 raise _SteppedBackError
             if not holders:
                 break
             fenced = True
             time.sleep(self.rhythm.settle_seconds)
-        for key in self._bucket.objects():
-            if _KEY.match(key) and _generation(key) < self.generation:
-                self._bucket.delete(key)
+        for other in self._tokens.all():
+            if other.generation < self.generation:
+                self._tokens.remove(other.key)
         self.confirmed = began
         return fenced
 
     def beat(self) -> dict[str, Any] | None:
         """Give a sign of life; who has taken over, or None if nobody has."""
         began = _clock()
-        self.put(_HELD)
-        for key in self._bucket.objects():
-            if _KEY.match(key) and _generation(key) > self.generation:
-                content = _read(self._bucket, key)
-                if content is not None and content.get("stage") == _HELD:
-                    return content
+        self.put(Stage.HELD)
+        for other in self._tokens.all(leave_out=self._key):
+            if other.generation > self.generation and other.stage == Stage.HELD:
+                return other.content
         self.confirmed = began
         return None
 
-    def _look(self, stage: str) -> list[_Token]:
+    def _respects(self, holder: Token) -> bool:
+        return not self._takeover or holder.generation >= self.generation
+
+    def _look(self, stage: Stage) -> list[Token]:
         """Write the token, then see who else is alive at that moment."""
         self.put(stage)
-        return _alive(self._bucket, self._key)
+        alive = self._tokens.alive(self._key)
+        if alive is None:
+            raise _SteppedBackError
+        return alive
 
 
 def read_object_owner(address: BucketAddress) -> str | None:
-    """Who owns what lies at an address, in words; None if nobody does.
-
-    Where somebody may, an object is written and removed again, to learn what time it is there.
-    """
-    bucket = Bucket(address / "lease")
-    tokens = [_read(bucket, key) or {} for key in bucket.objects() if _KEY.match(key)]
-    held = [each for each in tokens if each.get("stage") == _HELD]
-    if not held:
-        return None
-    if any(_is_ours(each) for each in held):
+    """Who owns what lies at an address, in words; None if nobody does."""
+    tokens = Tokens(address)
+    held = [each for each in tokens.all() if each.stage == Stage.HELD]
+    if any(each.is_ours for each in held):
         return describe_owner(identity())
-    clock = f"clock-{secrets.token_hex(8)}"
-    bucket.write(clock, b"")
-    try:
-        holders = [each for each in _alive(bucket, clock) if each.stage == _HELD]
-    finally:
-        bucket.delete(clock)
-    return describe_owner(max(holders, key=lambda each: each.key).content) if holders else None
+    holders = [each for each in tokens.alive_now() if each.stage == Stage.HELD] if held else []
+    return describe_owner(holders[-1].content) if holders else None
 
 
 def read_object_note(address: BucketAddress) -> dict[str, Any]:
     """What the last owner noted; raises OwnedError while there is one."""
-    newest = _newest(Bucket(address / "lease"))
-    if newest is not None and read_object_owner(address) is not None:
-        raise OwnedError(_owned(address, newest[1]))
-    return newest[1] if newest else {}
+    last = _last_owner(Tokens(address).all())
+    if last and read_object_owner(address) is not None:
+        raise OwnedError(_owned(address, last))
+    return last
 
 
-def _alive(bucket: Bucket, own: str) -> list[_Token]:
-    """The other tokens that are alive at the moment at which one's own object was written."""
-    stored = bucket.objects()
-    if own not in stored:
-        raise _SteppedBackError
-    now = stored[own].modified
-    found = []
-    for key, each in stored.items():
-        content = _read(bucket, key) if key != own and _KEY.match(key) else None
-        if content is None or content.get("stage") == _RELEASED or _is_gone(content):
-            continue
-        if now - each.modified <= (float(content.get("life", 0.0)) + _ROUNDING_SECONDS) * 1e9:
-            found.append(_Token(key, each.modified, content))
-    return found
-
-
-def _newest(bucket: Bucket) -> tuple[int, dict[str, Any]] | None:
-    """Generation and content of the newest token that holds or held, or of any if none did."""
-    found = [
-        (content.get("stage") != _STARTING, _generation(key), content)
-        for key in bucket.objects()
-        if _KEY.match(key) and (content := _read(bucket, key)) is not None
-    ]
-    if not found:
-        return None
-    _, _, content = max(found, key=lambda each: each[:2])
-    return max(generation for _, generation, _ in found), content
-
-
-def _read(bucket: Bucket, key: str) -> dict[str, Any] | None:
-    """The content of a token; None if it has gone. One that was rewritten as it was read is read again."""
-    for _ in range(_TRIES):
-        raw = bucket.read(key)
-        if raw is None:
-            return None
-        try:
-            content = json.loads(raw)
-        except ValueError:
-            continue
-        return content if isinstance(content, dict) else {}
-    return {}
-
-
-def _is_gone(content: Mapping[str, Any]) -> bool:
-    """Whether a token is that of a process of this very machine that lives no more."""
-    pid = content.get("pid")
-    return _is_of_this_machine(content) and isinstance(pid, int) and not Path(f"/proc/{pid}").exists()
-
-
-def _is_ours(content: Mapping[str, Any]) -> bool:
-    return _is_of_this_machine(content) and content.get("pid") == os.getpid()
-
-
-def _is_of_this_machine(content: Mapping[str, Any]) -> bool:
-    """Whether a process number in a token means the same here."""
-    ours = identity()
-    return all(ours[name] and content.get(name) == ours[name] for name in ("host", "boot", "namespace"))
-
-
-def _generation(key: str) -> int:
-    return int(key.partition("-")[0])
+def _last_owner(tokens: list[Token]) -> dict[str, Any]:
+    """What the newest token says that holds or held; empty if none does."""
+    return next((each.content for each in reversed(tokens) if each.stage != Stage.STARTING), {})
 
 
 def _clock() -> float:

@@ -10,8 +10,8 @@ from cpsc_core.attempt import AttemptPaths, Point
 from orchestrator.errors import UnreachableError
 from orchestrator.store.address import BucketAddress
 from orchestrator.store.bucket import Bucket
+from orchestrator.store.copied_folder import CopiedFolder
 from orchestrator.store.working_copy import (
-    WorkingCopy,
     address_of,
     copy_of,
     discard,
@@ -25,7 +25,7 @@ from orchestrator.store.working_copy import (
 
 
 @pytest.fixture
-def copy(remote: BucketAddress) -> WorkingCopy:
+def copy(remote: BucketAddress) -> CopiedFolder:
     return open_copy(remote)
 
 
@@ -35,7 +35,7 @@ def files(root: Path) -> set[str]:
     return {each for each in found if not each.startswith(".")}
 
 
-def test_a_copy_shows_what_the_bucket_has_and_no_more(copy: WorkingCopy) -> None:
+def test_a_copy_shows_what_the_bucket_has_and_no_more(copy: CopiedFolder) -> None:
     copy.bucket.write("digits/manifest.json", b"{}")
     copy.bucket.write("digits/trials/a/trial.json", b"{}")
     (copy.root / "digits/trials/b").mkdir(parents=True)
@@ -46,7 +46,7 @@ def test_a_copy_shows_what_the_bucket_has_and_no_more(copy: WorkingCopy) -> None
     assert files(copy.root) == {"digits/manifest.json", "digits/trials/a/trial.json"}
 
 
-def test_what_changed_in_the_bucket_changes_here_and_what_went_goes(copy: WorkingCopy) -> None:
+def test_what_changed_in_the_bucket_changes_here_and_what_went_goes(copy: CopiedFolder) -> None:
     copy.bucket.write("digits/a", b"old")
     copy.bucket.write("digits/b", b"x")
     copy.pull(copy.root)
@@ -59,7 +59,7 @@ def test_what_changed_in_the_bucket_changes_here_and_what_went_goes(copy: Workin
     assert (copy.root / "digits/a").read_bytes() == b"new"
 
 
-def test_weights_and_checkpoints_come_when_they_are_asked_for(copy: WorkingCopy) -> None:
+def test_weights_and_checkpoints_come_when_they_are_asked_for(copy: CopiedFolder) -> None:
     attempt = "digits/trials/a/attempts/1"
     for name in ("metrics.jsonl", "student.safetensors", "checkpoints/epoch-0001/state.pt"):
         copy.bucket.write(f"{attempt}/{name}", name.encode())
@@ -78,7 +78,7 @@ def test_weights_and_checkpoints_come_when_they_are_asked_for(copy: WorkingCopy)
     assert (folder / "checkpoints/epoch-0001/state.pt").exists()
 
 
-def test_a_checkpoint_that_the_bucket_lost_is_not_shown_any_more(copy: WorkingCopy) -> None:
+def test_a_checkpoint_that_the_bucket_lost_is_not_shown_any_more(copy: CopiedFolder) -> None:
     attempt = AttemptPaths(copy.root / "digits/trials/a/attempts/1")
     for epoch in (1, 2, 3):
         copy.bucket.write(f"digits/trials/a/attempts/1/checkpoints/epoch-000{epoch}/state.pt", b"x")
@@ -92,7 +92,7 @@ def test_a_checkpoint_that_the_bucket_lost_is_not_shown_any_more(copy: WorkingCo
     assert attempt.checkpoint_points() == [Point(3)]
 
 
-def test_weights_that_the_bucket_lost_are_not_shown_any_more(copy: WorkingCopy) -> None:
+def test_weights_that_the_bucket_lost_are_not_shown_any_more(copy: CopiedFolder) -> None:
     copy.bucket.write("digits/student.safetensors", b"x")
     fetch(copy.root / "digits/student.safetensors")
     copy.bucket.delete("digits/student.safetensors")
@@ -102,7 +102,7 @@ def test_weights_that_the_bucket_lost_are_not_shown_any_more(copy: WorkingCopy) 
     assert files(copy.root) == set()
 
 
-def test_what_is_current_is_not_read_again(copy: WorkingCopy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_current_is_not_read_again(copy: CopiedFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
     download = Bucket.download
     monkeypatch.setattr(
@@ -119,7 +119,7 @@ def test_what_is_current_is_not_read_again(copy: WorkingCopy, monkeypatch: pytes
     assert read == ["digits/new"]  # which may still change within the second that the store noted
 
 
-def test_a_published_file_is_in_the_bucket_and_a_discarded_one_is_not(copy: WorkingCopy) -> None:
+def test_a_published_file_is_in_the_bucket_and_a_discarded_one_is_not(copy: CopiedFolder) -> None:
     (copy.root / "digits/folder").mkdir(parents=True)
     for name in ("a", "folder/b", "folder/c"):
         (copy.root / "digits" / name).write_text(name)
@@ -147,13 +147,13 @@ def test_folders_that_are_no_copy_are_left_alone(tmp_path: Path) -> None:
     assert open_storage(tmp_path) == tmp_path
 
 
-def test_a_copy_knows_its_address(copy: WorkingCopy, remote: BucketAddress) -> None:
+def test_a_copy_knows_its_address(copy: CopiedFolder, remote: BucketAddress) -> None:
     assert address_of(copy.root / "digits") == f"{remote}/digits"
     assert origin_of(copy.root) == remote
     assert open_storage(remote) == copy.root
 
 
-def test_a_copy_that_was_deleted_is_made_again(copy: WorkingCopy, remote: BucketAddress) -> None:
+def test_a_copy_that_was_deleted_is_made_again(copy: CopiedFolder, remote: BucketAddress) -> None:
     copy.bucket.write("digits/a", b"x")
     copy.pull(copy.root)
     shutil.rmtree(copy.root.parent)
@@ -164,7 +164,7 @@ def test_a_copy_that_was_deleted_is_made_again(copy: WorkingCopy, remote: Bucket
     assert files(again.root) == {"digits/a"}
 
 
-def test_two_processes_never_share_a_copy(copy: WorkingCopy, remote: BucketAddress) -> None:
+def test_two_processes_never_share_a_copy(copy: CopiedFolder, remote: BucketAddress) -> None:
     program = textwrap.dedent(
         """
         import sys
@@ -186,7 +186,7 @@ def test_a_bucket_that_is_not_there_is_named(remote: BucketAddress) -> None:
         open_copy(BucketAddress.parse("s3://no-such-bucket/runs"))
 
 
-def test_an_object_named_like_a_folder_is_told(copy: WorkingCopy) -> None:
+def test_an_object_named_like_a_folder_is_told(copy: CopiedFolder) -> None:
     copy.bucket.write("digits/trials/a", b"x")
     copy.pull(copy.root)
     copy.bucket.write("digits/trials/a/trial.json", b"{}")
