@@ -44,10 +44,16 @@ def file(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.fixture(params=[1, 2])
+def ranks(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """How many processes train a trial together."""
+    return "--set", f"resources.workers={request.param}"
+
+
 @pytest.fixture
-def undisturbed(file: Path, tmp_path: Path) -> SweepFolder:
+def undisturbed(file: Path, ranks: tuple[str, str], tmp_path: Path) -> SweepFolder:
     """The sweep in a folder, run to its end."""
-    process = start("sweep", file, "--storage", tmp_path / "folder", *QUIET)
+    process = start("sweep", file, "--storage", tmp_path / "folder", *QUIET, *ranks)
     with ended(process):
         process.communicate()
     return find_sweep("tiny", tmp_path / "folder")
@@ -68,6 +74,7 @@ def ended(process: subprocess.Popen[str]) -> Iterator[None]:
 def test_a_sweep_that_was_killed_and_lost_its_cache_ends_as_one_in_a_folder_that_nobody_disturbed(
     remote: BucketAddress,
     file: Path,
+    ranks: tuple[str, str],
     undisturbed: SweepFolder,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -78,7 +85,7 @@ def test_a_sweep_that_was_killed_and_lost_its_cache_ends_as_one_in_a_folder_that
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     tracking = ("--set", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db")
 
-    first = start("sweep", file, "--storage", str(remote), *QUIET, *tracking)
+    first = start("sweep", file, "--storage", str(remote), *QUIET, *ranks, *tracking)
     with ended(first):
         wait_for(lambda: _epochs(bucket) >= 3, 600)
     shutil.rmtree(cache)
