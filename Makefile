@@ -9,7 +9,7 @@ SEED ?= 0
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo ui test lint types contracts unit test-slow chaos fuzz gpu-check format lock clean
+.PHONY: help install demo ui test lint types contracts unit test-slow chaos fuzz audit gpu-check format lock clean
 
 help:           ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -44,6 +44,11 @@ chaos: $(VENV)/.installed-test      ## real sweeps under a random killer: make c
 
 fuzz: $(VENV)/.installed-test       ## damaged experiment files at the door: make fuzz COUNT=10000 SEED=0
 	$(BIN)/python -m tests.fuzz --count $(COUNT) --seed $(SEED)
+
+audit:          ## known vulnerabilities of the versions in constraints.txt; asks the network
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install --disable-pip-version-check --quiet 'pip-audit>=2.10,<3'
+	$(VENV)/audit/bin/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt
 
 gpu-check: $(VENV)/.installed-test  ## the tests that need a GPU and the step benchmark on it, in one table
 	$(BIN)/python experiments/benchmarks/gpu_check.py

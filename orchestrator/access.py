@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from orchestrator.errors import UsageError
 
@@ -54,11 +55,13 @@ def token_for(address: str | None, folder: Path) -> Iterator[None]:
 
 def present_token() -> None:
     """Have this process's Ray take up the token of `token_for`: it reads its environment but once."""
-    from ray._raylet import AuthenticationMode, AuthenticationTokenLoader, Config, get_authentication_mode
+    from ray import _raylet
 
-    if os.environ.get(_MODE) == "token" and get_authentication_mode() != AuthenticationMode.TOKEN:
-        Config.initialize("")
-    AuthenticationTokenLoader.instance().reset_cache()
+    raylet: Any = _raylet
+    asks = raylet.get_authentication_mode() == raylet.AuthenticationMode.TOKEN
+    if os.environ.get(_MODE) == "token" and not asks:
+        raylet.Config.initialize("")
+    raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
 def token_file(environment: Mapping[str, str]) -> Path:

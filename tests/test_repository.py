@@ -7,10 +7,13 @@ import pkgutil
 import re
 import shlex
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import cpsc_core
 import orchestrator
@@ -57,6 +60,7 @@ DOCUMENTS = [
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
+    "SECURITY.md",
     "experiments/README.md",
     "experiments/benchmarks/README.md",
 ]
@@ -116,3 +120,21 @@ def test_every_error_derives_from_the_tree_that_its_module_draws(base: type[Exce
 
     assert all(issubclass(error, base) for error in errors)
     assert all(error.__name__ in (module.__doc__ or "") for error in errors)
+
+
+def required(name: str, seen: set[str]) -> set[str]:
+    """A package that is installed, and all that it needs here."""
+    if name not in seen:
+        seen.add(name)
+        for line in metadata.requires(name) or ():
+            needed = Requirement(line)
+            if needed.marker is None or needed.marker.evaluate({"extra": ""}):
+                required(canonicalize_name(needed.name), seen)
+    return seen
+
+
+def test_the_lock_names_one_version_of_all_that_is_needed() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    locked = {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
+
+    assert required("cpsc-orchestrate", set()) - {"cpsc-orchestrate"} - {"setuptools"} <= locked.keys()

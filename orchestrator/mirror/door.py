@@ -49,8 +49,9 @@ def open_mlflow(uri: str, experiment: str, artifacts: Path | None) -> MlflowExpe
     """The experiment of a name, which is made, or taken out of the bin, if need be.
 
     A database that does not exist yet is made first; of two processes that want to, one waits. Raises what
-    the methods of `Tracker` raise.
+    the methods of `Tracker` raise, and ConfigError if credentials would be sent for everybody to read.
     """
+    _refuse_exposure(uri)
     _hush()
     database = database_path(uri)
     with _asking(uri, experiment, "be opened"):
@@ -64,12 +65,16 @@ def open_client(uri: str) -> Any:
 
     Raises ConfigError if it would send credentials for everybody to read.
     """
-    if exposure := find_exposure(uri, os.environ):
-        raise ConfigError(f"{public_uri(uri)} {exposure}")
+    _refuse_exposure(uri)
     _hush()
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _refuse_exposure(uri: str) -> None:
+    if exposure := find_exposure(uri, os.environ):
+        raise ConfigError(f"{public_uri(uri)} {exposure}")
 
 
 def _hush() -> None:

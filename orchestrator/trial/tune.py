@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 from ray import tune
 from ray.tune import Callback, Stopper
+from ray.tune.execution import class_cache
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
@@ -61,6 +62,7 @@ def run_trials(
     them; else they are read where the settings say. Tune keeps nothing: no checkpoint, no snapshot, no
     logger, no retry, no metric of its own. What the orders raise ends everything that runs, and is raised.
     """
+    _keep_secrets_off_the_command_line()
     guarded = _Guarded(orders)
     searcher = _OrdersSearcher(guarded, places, parcels)
     scheduler = _OrdersScheduler(searcher)
@@ -83,6 +85,16 @@ def run_trials(
     )
     if guarded.error is not None:
         raise guarded.error
+
+
+def _keep_secrets_off_the_command_line() -> None:
+    """Leave AWS's credentials to every machine's own environment.
+
+    Tune would send them along, and Ray write them into the title of each trial's process and into its logs,
+    where every account of the machine reads them.
+    """
+    sent = class_cache.ENV_VARS_TO_PROPAGATE
+    class_cache.ENV_VARS_TO_PROPAGATE = {name for name in sent if not name.startswith("AWS_")}
 
 
 class _Guarded(Stopper):
