@@ -19,20 +19,21 @@ PROGRAMS = {
     "hostname": "echo 10.0.0.1 fd00::1",
     "srun": 'while case $1 in -*) true ;; *) false ;; esac; do shift; done; exec "$@"',
     "ray": """
-        note "ray $*"
+        trap 'note "ray ends"; exit 0' TERM
         case "$*" in
             *health-check*) exit 0 ;;
             *--head*) note "token $(stat -c '%a %s' "$RAY_AUTH_TOKEN_PATH") in $RAY_AUTH_MODE mode" ;;
         esac
-        trap 'note "ray ends"; exit 0' TERM
+        note "ray $*"
         while true; do sleep 0.05; done
     """,
     "cpsc-orchestrate": """
         case "$1" in
             validate) [ "${3:-}" = --json ] && echo '{"sweep": "digits"}'; exit "${VALID:-0}" ;;
         esac
-        note "$*"
+        until [ "$(grep -c '^ray start' "$NOTES")" = 2 ]; do sleep 0.05; done
         trap 'note "checkpoint"; exit 143' TERM
+        note "$*"
         for _ in $(seq "${STEPS:-1}"); do sleep 0.05; done
         exit "${CODE:-0}"
     """,
@@ -50,10 +51,11 @@ class Job:
         programs.mkdir()
         for name, body in PROGRAMS.items():
             path = programs / name
-            path.write_text(f'#!/bin/bash\nnote() {{ echo "$*" >>"{self.notes}"; }}\n{body}\n')
+            path.write_text(f'#!/bin/bash\nnote() {{ echo "$*" >>"$NOTES"; }}\n{body}\n')
             path.chmod(0o755)
         self.environment = {
             "PATH": f"{programs}:{os.environ['PATH']}",
+            "NOTES": str(self.notes),
             "SLURM_JOB_ID": "10042",
             "SLURM_JOB_NODELIST": "n[1-2]",
             "SLURM_CPUS_PER_TASK": "4",
@@ -105,8 +107,9 @@ def test_a_head_and_a_worker_start_with_the_jobs_own_token_and_end_with_it(job: 
     assert job.run() == 0
 
     lines = job.lines()
-    head, worker = (line for line in lines if line.startswith("ray start"))
-    assert "--head" in head
+    starts = [line for line in lines if line.startswith("ray start")]
+    (head,) = (line for line in starts if "--head" in line)
+    (worker,) = (line for line in starts if "--head" not in line)
     assert "--node-ip-address=10.0.0.1 --port=20042" in head
     assert "--include-dashboard=false" in head
     assert "--num-cpus=4" in worker
