@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from html import escape
 from typing import Any
 
 import optuna
@@ -111,7 +112,7 @@ def _page(name: str, figures: Mapping[str, Any]) -> str:
         )
         for index, (title, figure) in enumerate(figures.items())
     ]
-    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{name}</title>'
+    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(name)}</title>'
     return head + "\n".join(bodies) + "</html>\n"
 
 

@@ -17,7 +17,10 @@ from orchestrator.errors import UsageError
 from orchestrator.report.page.document import report_document
 from orchestrator.report.page.gallery import Frame, frames
 from orchestrator.report.page.page import render_page, write_report
+from orchestrator.store.folder import SweepFolder
+from orchestrator.store.paths import StoragePaths
 from orchestrator.store.records import EndClass, TrialState
+from orchestrator.study_view import figures_page, study_of
 from tests.support.command import EXPERIMENT
 from tests.support.folders import MadeSweep
 
@@ -132,6 +135,47 @@ def test_no_name_or_message_becomes_markup(sweep: MadeSweep) -> None:
     assert len(reader.all("script")) == 1
     assert all("onerror" not in attributes for _, attributes in reader.elements)
     assert any("alert(2)" in text for text in reader.text)
+
+
+STRUCTURE = {"stage", "state", "name", "direction", "of", "class", "distributions", "system_attrs", "metric"}
+"""Keys whose text is no words but decides how the rest is read."""
+
+
+def poisoned(value: Any) -> Any:
+    """A document with markup in every text that is there for people."""
+    match value:
+        case dict():
+            return {key: inner if key in STRUCTURE else poisoned(inner) for key, inner in value.items()}
+        case list():
+            return [poisoned(inner) for inner in value]
+        case str():
+            return HOSTILE
+        case _:
+            return value
+
+
+@pytest.mark.parametrize("name", ["tiny", HOSTILE.replace("/", "|")])
+def test_whatever_text_the_files_of_a_sweep_hold_it_becomes_no_markup(sweep: MadeSweep, name: str) -> None:
+    for number in (5, 6):
+        sweep.trial(number, [0.1 * number] * 4, params={"loss.ikd": 0.1 * number, HOSTILE: HOSTILE})
+    sweep.note(git={"commit": "x", "branch": "y"}, versions={"torch": "z"}, data={"name": "digits"})
+    for path in sweep.paths.root.rglob("*.json"):
+        write_json(path, poisoned(json.loads(path.read_text())))
+    text = EXPERIMENT.replace("name: tiny", f"name: {json.dumps(HOSTILE)}")
+    sweep.paths.experiment.write_text(text)
+    sweep.paths.root.rename(sweep.paths.root.with_name(name))
+    moved = SweepFolder(StoragePaths(sweep.paths.root.parent).sweep(name))
+
+    write_report(moved)
+    figures = figures_page(study_of(moved))
+
+    assert figures is not None
+    for page in (moved.paths.report.read_text(encoding="utf-8"), figures):
+        reader = Reader(page)
+        assert all("onerror" not in attributes for _, attributes in reader.elements)
+        assert not any("src" in attributes for attributes in reader.all("script"))
+        assert not any(text.strip() == "alert(1)" for text in reader.text)
+    assert len(Reader(moved.paths.report.read_text(encoding="utf-8")).all("script")) == 1
 
 
 def test_pruning_is_credited_with_what_it_saved(sweep: MadeSweep) -> None:
