@@ -12,7 +12,7 @@ from orchestrator.errors import UsageError
 __all__ = ["BucketAddress", "Storage", "is_remote", "storage_at"]
 
 _SCHEMES = {"s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", "gs": "GOOGLE_APPLICATION_CREDENTIALS"}
-_OPTIONS = ("endpoint_override", "region", "scheme")
+_OPTIONS = {"s3": ("endpoint_override", "region", "scheme"), "gs": ("endpoint_override", "scheme")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +42,13 @@ class BucketAddress:
                 f"them out and set {_SCHEMES[parts.scheme]} in the environment"
             )
         options = tuple(sorted(parse_qsl(parts.query, keep_blank_values=True)))
-        unknown = [name for name, _ in options if name not in _OPTIONS]
+        known = _OPTIONS[parts.scheme]
+        unknown = [name for name, _ in options if name not in known]
         names = tuple(each for each in parts.path.split("/") if each)
         if unknown or parts.fragment or not parts.netloc or any(each in (".", "..") for each in names):
             raise UsageError(
                 f"storage {parts.scheme}://{parts.netloc}{parts.path} is not understood: it must be "
-                f"{parts.scheme}://BUCKET/PREFIX, and after a ? only {', '.join(_OPTIONS)} may be set"
+                f"{parts.scheme}://BUCKET/PREFIX, and after a ? only {', '.join(known)} may be set"
             )
         return cls(scheme=parts.scheme, bucket=parts.netloc, parts=names, options=options)
 

@@ -188,8 +188,7 @@ def _connect(address: BucketAddress) -> Any:
 
     options = dict(address.options)
     if address.scheme == "gs":
-        limit = timedelta(seconds=10)
-        return fs.GcsFileSystem(**options, retry_time_limit=limit)
+        return fs.GcsFileSystem(**options, retry_time_limit=timedelta(seconds=5))
     endpoint = options.pop("endpoint_override", None) or next(
         (os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), None
     )
