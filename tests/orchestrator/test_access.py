@@ -177,6 +177,23 @@ def listening(scratch: Path) -> set[tuple[str, int]]:
     return found
 
 
+@pytest.mark.slow
+def test_nobody_listens_but_those_that_are_told_of(private: tuple[Path, str]) -> None:
+    scratch, _ = private
+
+    names = {each.name() for each in processes(scratch) if _listens(each)} - {psutil.Process().name()}
+
+    assert {"gcs_server", "raylet"} <= names
+    assert {name for name in names - {"gcs_server", "raylet"} if not name.startswith("ray::")} == set()
+
+
+def _listens(process: psutil.Process) -> bool:
+    try:
+        return any(each.status == "LISTEN" for each in process.net_connections("inet"))
+    except psutil.Error:
+        return False
+
+
 def answer(host: str, port: int, method: str, path: str) -> int | None:
     """The status with which a port answers somebody who has no token; None: it does not speak HTTP."""
     own = host if host not in ANY else "127.0.0.1"

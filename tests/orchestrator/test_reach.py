@@ -57,6 +57,16 @@ def test_a_server_is_asked_for_its_version(status: int, text: str, verdict: Verd
     assert (check.advice is None) == (verdict is Verdict.OK)
 
 
+def test_a_server_that_can_be_overheard_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.reach.is_in_the_clear", lambda uri: True)
+
+    with answering(200, OURS) as url:
+        (check,) = examine_mlflow([url])
+
+    assert check.verdict is Verdict.WARN
+    assert "is plain http" in check.finding
+
+
 def test_a_refusal_names_the_credentials() -> None:
     with answering(403) as url:
         (check,) = examine_mlflow([url])
