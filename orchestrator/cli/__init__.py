@@ -22,7 +22,8 @@ __all__ = ["main"]
 def main(ctx: click.Context) -> None:
     """Find the settings that distil the best small student from a trained teacher, without its data.
 
-    An experiment FILE describes a sweep; a SWEEP is its name below --storage, or the path of its folder.
+    An experiment FILE describes a sweep; a SWEEP is its name below --storage, the path of its
+    folder, or its address in a bucket.
 
     \b
     Start here:

@@ -16,7 +16,8 @@ from orchestrator.store.address import BucketAddress
 
 __all__ = ["Bucket", "Stored"]
 
-_PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0)
+_PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Together less than an owner may be silent, see orchestrator.store.object_lease."""
 _CHUNK_BYTES = 8 * 1024**2
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 _HOPELESS = ("NO_SUCH_BUCKET", "ACCESS_DENIED", "INVALID_ACCESS_KEY", "SIGNATURE_DOES_NOT_MATCH", "Forbidden")

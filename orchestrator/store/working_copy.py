@@ -53,7 +53,7 @@ def open_copy(address: BucketAddress) -> CopiedFolder:
         known[0].root.mkdir(parents=True, exist_ok=True)
         return known[0]
     bucket = Bucket(address)
-    if not bucket.is_there():
+    if not Bucket(address, pauses=(0.5, 1.0)).is_there():
         raise UnreachableError(f"there is no bucket {address.bucket} for {address}; make it, or name another")
     digest = hashlib.sha256(str(address).encode()).hexdigest()[:16]
     root, handle = next(

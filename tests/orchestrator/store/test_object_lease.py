@@ -203,3 +203,22 @@ def test_who_owns_a_sweep_is_seen_from_outside_and_looking_leaves_nothing(sweep:
 
     assert read_object_owner(sweep) is None
     assert len(Bucket(sweep / "lease").objects()) == 1
+
+
+def test_who_may_only_read_still_sees_who_owns_a_sweep(
+    sweep: BucketAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = hold_elsewhere(sweep)
+    write = Bucket.write
+
+    def refuse_clocks(bucket: Bucket, key: str, content: bytes) -> None:
+        if key.startswith("clock"):
+            raise UnreachableError("ACCESS_DENIED")
+        write(bucket, key, content)
+
+    monkeypatch.setattr(Bucket, "write", refuse_clocks)
+
+    assert f"process {other.pid}" in (read_object_owner(sweep) or "")
+
+    other.kill()
+    other.wait()

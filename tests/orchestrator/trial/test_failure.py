@@ -10,6 +10,7 @@ from cpsc_core.errors import (
     RankError,
     TeacherError,
 )
+from orchestrator.errors import UnreachableError
 from orchestrator.store.records import EndClass
 from orchestrator.trial.failure import (
     GangLostError,
@@ -45,6 +46,7 @@ class OutOfMemoryError(RuntimeError):
         (OSError(errno.ENOENT, "No such file"), EndClass.ERROR),
         (GangLostError("a rank died"), EndClass.INFRASTRUCTURE),
         (RankError("lost the others"), EndClass.INFRASTRUCTURE),
+        (UnreachableError("s3://runs/a cannot be used"), EndClass.INFRASTRUCTURE),
         (HangError("silence"), EndClass.HANG),
         (ValueError("a bug"), EndClass.ERROR),
     ],
