@@ -14,7 +14,7 @@ from orchestrator.mirror.overview import sweep_overview
 from orchestrator.mirror.reconcile import Synced, bring_up, create
 from orchestrator.mirror.registry import register_best
 from orchestrator.mirror.tracker import HeldRun, RunStatus, Tracker
-from orchestrator.mirror.uri import check_uri, default_uri, public_uri
+from orchestrator.mirror.uri import artifacts_beside, check_uri, public_uri
 from orchestrator.mirror.wanted import (
     SWEEP_TAG,
     TRIAL_TAG,
@@ -54,13 +54,12 @@ class Mirror:
     ) -> None:
         """A mirror of `sweep` at `uri`; nothing is opened yet.
 
-        `artifacts` is the folder that keeps the images. Without it they lie beside the default database, or
-        wherever another server wants them. Raises ConfigError if the URI carries credentials.
+        `artifacts` is the folder that keeps the images. Without it they lie beside an SQLite database, or
+        wherever a server wants them. Raises ConfigError if the URI carries credentials.
         """
         self._uri = check_uri(uri)
         self._folder = SweepFolder(sweep)
-        is_default = uri == default_uri(sweep.storage)
-        self._artifacts = artifacts or (sweep.storage.mlflow_artifacts if is_default else None)
+        self._artifacts = artifacts or artifacts_beside(uri)
         self._connect = connect or _open_mlflow
         self._tracker: Tracker | None = None
         self._sweep_held: HeldRun | None = None

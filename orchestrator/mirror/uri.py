@@ -9,7 +9,7 @@ from orchestrator.credentials import holds_credentials
 from orchestrator.errors import ConfigError
 from orchestrator.store.paths import StoragePaths
 
-__all__ = ["check_uri", "database_path", "default_uri", "is_server", "public_uri"]
+__all__ = ["artifacts_beside", "check_uri", "database_path", "default_uri", "is_server", "public_uri"]
 
 _SQLITE = "sqlite:///"
 
@@ -48,3 +48,12 @@ def database_path(uri: str) -> Path | None:
     if place == public_uri(uri) or place in ("", ":memory:"):
         return None
     return Path(place)
+
+
+def artifacts_beside(uri: str) -> Path | None:
+    """The folder beside a SQLite database for what its runs carry; None for every other URI.
+
+    MLflow itself would put it into whatever folder the command was started in.
+    """
+    database = database_path(uri)
+    return None if database is None else StoragePaths(database.absolute().parent).mlflow_artifacts

@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import ConfigError
-from orchestrator.mirror.uri import check_uri, database_path, default_uri, is_server, public_uri
+from orchestrator.mirror.uri import (
+    artifacts_beside,
+    check_uri,
+    database_path,
+    default_uri,
+    is_server,
+    public_uri,
+)
 from orchestrator.store.paths import StoragePaths
 
 
@@ -44,3 +51,14 @@ def test_a_query_is_kept_to_ourselves() -> None:
 
 def test_only_a_web_address_is_a_server() -> None:
     assert [is_server(uri) for uri in ("http://a", "https://a", "sqlite:///a")] == [True, True, False]
+
+
+def test_what_runs_carry_lies_beside_their_database_wherever_the_command_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = StoragePaths(tmp_path)
+
+    assert artifacts_beside(default_uri(storage)) == storage.mlflow_artifacts
+    assert artifacts_beside("http://mlflow.example:5000") is None
+    monkeypatch.chdir(tmp_path)
+    assert artifacts_beside("sqlite:///team.db") == storage.mlflow_artifacts
