@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,13 @@ from tests.support.two_nodes import TwoNodes, two_nodes
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-PLAIN = ("confirm.top=0", "pruner.name=none", "retry.infrastructure=1", "retry.error=0")
+PLAIN = (
+    "confirm.top=0",
+    "pruner.name=none",
+    "retry.infrastructure=1",
+    "resources.start_seconds=600",
+    "hang.seconds=600",
+)
 
 
 @pytest.fixture
@@ -53,8 +59,9 @@ def processes(root: Path) -> set[int]:
 
 
 def test_a_trial_on_a_machine_that_is_wanted_back_leaves_with_a_checkpoint_and_counts_as_no_failure(
-    nodes: TwoNodes, tmp_path: Path
+    nodes: TwoNodes, tmp_path: Path, keep_teacher: Callable[[Path], None]
 ) -> None:
+    keep_teacher(tmp_path)
     fields = ("budget.trials=2", "train.epochs=150", "retry.infrastructure=0")
     process = start(*arguments(nodes, tmp_path, *fields))
     root = tmp_path / "tiny"
@@ -73,8 +80,9 @@ def test_a_trial_on_a_machine_that_is_wanted_back_leaves_with_a_checkpoint_and_c
 
 
 def test_a_trial_on_a_machine_that_dies_goes_on_from_its_checkpoint_on_another(
-    nodes: TwoNodes, tmp_path: Path
+    nodes: TwoNodes, tmp_path: Path, keep_teacher: Callable[[Path], None]
 ) -> None:
+    keep_teacher(tmp_path)
     process = start(*arguments(nodes, tmp_path, "budget.trials=2", "train.epochs=150"))
     root = tmp_path / "tiny"
     wait_until_train(root)
@@ -103,8 +111,9 @@ def test_a_trial_takes_two_machines_if_it_may_and_is_refused_if_it_fits_on_none(
 
 
 def test_a_machine_that_joins_on_the_way_runs_trials_once_it_has_passed_and_others_do_not(
-    nodes: TwoNodes, tmp_path: Path
+    nodes: TwoNodes, tmp_path: Path, keep_teacher: Callable[[Path], None]
 ) -> None:
+    keep_teacher(tmp_path)
     nodes.kill()
     process = start(*arguments(nodes, tmp_path, "budget.trials=3", "train.epochs=150"))
     root = tmp_path / "tiny"
@@ -125,8 +134,9 @@ def test_a_machine_that_joins_on_the_way_runs_trials_once_it_has_passed_and_othe
 
 
 def test_when_the_head_is_lost_the_command_says_so_and_resume_goes_on_under_another_one(
-    nodes: TwoNodes, tmp_path: Path
+    nodes: TwoNodes, tmp_path: Path, keep_teacher: Callable[[Path], None]
 ) -> None:
+    keep_teacher(tmp_path)
     process = start(*arguments(nodes, tmp_path, "budget.trials=2", "train.epochs=150"))
     root = tmp_path / "tiny"
     wait_until_train(root)
@@ -144,7 +154,9 @@ def test_when_the_head_is_lost_the_command_says_so_and_resume_goes_on_under_anot
     with two_nodes(tmp_path / "next") as others, pytest.MonkeyPatch.context() as patch:
         for name, value in others.environment.items():
             patch.setenv(name, value)
-        command("resume", root, "--address", others.address)
+        resumed = start("resume", root, "--address", others.address)
+        out, error = resumed.communicate(timeout=600)
+        assert resumed.returncode == 0, (out, error)
     for trial in trials(root):
         assert [end.ended for end in trial.ends.values()][-1] is EndClass.COMPLETE
         assert as_if_undisturbed(trial, tmp_path / "whole")
