@@ -191,9 +191,9 @@ class _Run:
                 remove_scratch(Path(stale))
             remove_stale_drafts(self.paths)
             writer = SweepWriter(self.paths, lease)
+            stack.enter_context(logging_to(self.paths.log))
             stack.enter_context(Relay(self.paths, lease))
             self._prepare(writer, reopen, add_trials)
-            stack.enter_context(logging_to(self.paths.log))
             interrupt = stack.enter_context(Interrupt(self._ask_to_stop, self._farewell()))
             self._exit_code = lambda: interrupt.exit_code
             try:
