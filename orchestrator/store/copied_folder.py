@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -50,7 +51,7 @@ class CopiedFolder:
                 if _is_copied(key) and not _is_current(path, there.get(key)):
                     if key in there and not _is_large(key):
                         continue  # it is replaced in one step, so that nobody misses it
-                    path.unlink()
+                    path.unlink(missing_ok=True)
             self._show_checkpoints(folder, there)
             wanted = [
                 stored
@@ -63,7 +64,7 @@ class CopiedFolder:
         points = {self.root / key.rpartition("/")[0] for key in there if _CHECKPOINTS in key}
         for point in folder.rglob(f"{_CHECKPOINTS[1:]}*"):
             if point.is_dir() and point not in points and not point.name.startswith("."):
-                point.rmdir()
+                shutil.rmtree(point)  # a download that was cut off may have left a draft
         for point in points:
             point.mkdir(parents=True, exist_ok=True)
 

@@ -84,6 +84,7 @@ def test_a_checkpoint_that_the_bucket_lost_is_not_shown_any_more(copy: CopiedFol
         copy.bucket.write(f"digits/trials/a/attempts/1/checkpoints/epoch-000{epoch}/state.pt", b"x")
     copy.pull(copy.root)
     fetch(attempt.checkpoint(2))
+    (attempt.checkpoint(1) / ".state.pt.1.draft").touch()
     for epoch in (1, 2):
         copy.bucket.delete_folder(f"digits/trials/a/attempts/1/checkpoints/epoch-000{epoch}")
 
