@@ -202,6 +202,7 @@ class _Run:
                 if interrupt.caught is None:
                     raise
                 reason = str(error)  # a signal to every process of a job takes Ray along
+            remove_stale_drafts(self.paths)  # of ranks that were killed on the way
             return self._conclude(writer, reason, interrupt)
 
     def _prepare(self, writer: SweepWriter, reopen: Reopen, add_trials: int) -> None:

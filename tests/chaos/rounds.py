@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from tests.chaos.damage import CHECKPOINT_DAMAGES, LINE_DAMAGES, damage_checkpoint, damage_lines
 from tests.chaos.faulty_server import FaultyServer
 from tests.chaos.killer import Victim
-from tests.chaos.stage import ONE_SLOT, TWO_SLOTS, Stage
+from tests.chaos.stage import IN_ANY_ORDER, ONE_SLOT, Stage
 from tests.chaos.troubled import Troubled, Verdict
 
 __all__ = ["PARTS"]
@@ -41,7 +41,7 @@ def worker_kills(stage: Stage, verdict: Verdict, kills: int, chance: random.Rand
     """SIGKILL of ranks and trial actors while the controller lives."""
     left = kills
     for turn in range(2 * kills):
-        sweep = Troubled(stage, f"worker-{turn}", (*TWO_SLOTS, *_LONG_TRIALS), None, verdict)
+        sweep = Troubled(stage, f"worker-{turn}", (*IN_ANY_ORDER, *_LONG_TRIALS), None, verdict)
         sweep.go_on()
         while left and sweep.watch_lines(chance.randint(1, 6)):
             left -= sweep.kill_one(chance.choice([Victim.RANK, Victim.DRIVER]))
@@ -53,7 +53,7 @@ def worker_kills(stage: Stage, verdict: Verdict, kills: int, chance: random.Rand
 def ray_kills(stage: Stage, verdict: Verdict, _kills: int, chance: random.Random) -> None:
     """SIGKILL of Ray's own processes: the controller may end, and a resume goes on."""
     for kind in (Victim.RAYLET, Victim.GCS):
-        sweep = Troubled(stage, f"ray-{kind.name.lower()}", (*TWO_SLOTS, *_LONG_TRIALS), None, verdict)
+        sweep = Troubled(stage, f"ray-{kind.name.lower()}", (*IN_ANY_ORDER, *_LONG_TRIALS), None, verdict)
         sweep.go_on()
         if sweep.watch_lines(chance.randint(4, 12)) and sweep.kill_one(kind):
             sweep.watch()
@@ -63,7 +63,7 @@ def ray_kills(stage: Stage, verdict: Verdict, _kills: int, chance: random.Random
 def damaged_checkpoints(stage: Stage, verdict: Verdict, _kills: int, chance: random.Random) -> None:
     """Rotten, truncated and exchanged checkpoints between a kill and the resume."""
     for kind in CHECKPOINT_DAMAGES:
-        sweep = Troubled(stage, f"checkpoint-{kind}", (*TWO_SLOTS, *_LONG_TRIALS), None, verdict)
+        sweep = Troubled(stage, f"checkpoint-{kind}", (*IN_ANY_ORDER, *_LONG_TRIALS), None, verdict)
         sweep.go_on()
         while verdict.damages.get(kind, 0) < 3 and sweep.watch_lines(chance.randint(4, 8)):
             sweep.kill_controller(group=True)
@@ -75,7 +75,7 @@ def damaged_checkpoints(stage: Stage, verdict: Verdict, _kills: int, chance: ran
 
 def damaged_lines(stage: Stage, verdict: Verdict, _kills: int, chance: random.Random) -> None:
     """Torn, doubled and garbled lines between a kill and the resume."""
-    sweep = Troubled(stage, "lines", (*TWO_SLOTS, *_LONG_TRIALS), None, verdict)
+    sweep = Troubled(stage, "lines", (*IN_ANY_ORDER, *_LONG_TRIALS), None, verdict)
     sweep.go_on()
     for kind in LINE_DAMAGES:
         if not sweep.watch_lines(chance.randint(4, 8)):
@@ -90,7 +90,7 @@ def damaged_lines(stage: Stage, verdict: Verdict, _kills: int, chance: random.Ra
 
 def full_disk(stage: Stage, verdict: Verdict, _kills: int, chance: random.Random) -> None:
     """The disk fills up while trials run; a resume goes on once there is room."""
-    sweep = Troubled(stage, "disk", (*TWO_SLOTS, *_LONG_TRIALS), None, verdict)
+    sweep = Troubled(stage, "disk", (*IN_ANY_ORDER, *_LONG_TRIALS), None, verdict)
     with stage.on_a_disk_of(_DISK_BYTES):
         sweep.go_on()
         if sweep.watch_lines(chance.randint(4, 10)):
@@ -109,7 +109,7 @@ def troubled_mlflow(stage: Stage, verdict: Verdict, _kills: int, chance: random.
     """An MLflow server that is down, slow, or answers errors holds up no trial."""
     for kind in ("down", "slow", "errors"):
         with FaultyServer(kind) as server:
-            overrides = (*TWO_SLOTS, f"tracking.uri={server.url}")
+            overrides = (*IN_ANY_ORDER, f"tracking.uri={server.url}")
             sweep = Troubled(stage, f"mlflow-{kind}", overrides, None, verdict)
             sweep.finish()
             verdict.count(f"{kind}: {server.requests} requests", verdict.damages)
@@ -130,7 +130,7 @@ PARTS: dict[str, Callable[[Stage, Verdict, int, random.Random], None]] = {
 def _sweeps(stage: Stage, verdict: Verdict, name: str, count: int) -> Iterator[Troubled]:
     """Sweeps by turns with one trial at a time and with several."""
     for turn in range(count):
-        overrides, processors = ((ONE_SLOT, 1), (TWO_SLOTS, None))[turn % 2]
+        overrides, processors = ((ONE_SLOT, 1), (IN_ANY_ORDER, None))[turn % 2]
         yield Troubled(stage, f"{name}-{turn}", overrides, processors, verdict)
 
 

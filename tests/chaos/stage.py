@@ -32,7 +32,7 @@ from orchestrator.trial.assignment import Shape
 from tests.chaos.killer import Killer
 from tests.chaos.witness import fingerprints
 
-__all__ = ["ONE_SLOT", "TWO_SLOTS", "CannotMountError", "Process", "Stage"]
+__all__ = ["ONE_SLOT", "IN_ANY_ORDER", "CannotMountError", "Process", "Stage"]
 
 Process = subprocess.Popen[bytes]
 
@@ -64,8 +64,8 @@ ONE_SLOT = (
 )
 """For one processor: samplers and pruners see the same in every run, and so the whole table is the same."""
 
-TWO_SLOTS = ("sampler.name=random", "pruner.name=none", "confirm={top: 1, seeds: 1}")
-"""For trials side by side: who ends first may differ, and nothing here depends on it."""
+IN_ANY_ORDER = ("sampler.name=random", "pruner.name=none", "confirm={top: 1, seeds: 1}")
+"""For trials whose order may differ: nothing here depends on who ends first."""
 
 
 class CannotMountError(Exception):
