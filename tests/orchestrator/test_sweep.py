@@ -197,7 +197,7 @@ def test_a_wrong_file_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
 
 def ray_processes() -> set[int]:
     names = ("raylet", "gcs_server")
-    return {process.pid for process in psutil.process_iter() if process.name() in names}
+    return {each.pid for each in psutil.process_iter(["name"]) if each.info["name"] in names}
 
 
 def test_ctrl_c_checkpoints_and_says_how_to_go_on_while_a_second_controller_is_refused(
