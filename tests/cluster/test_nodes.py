@@ -18,7 +18,7 @@ from tests.support.ray_sweep import as_if_undisturbed, found, trials
 from tests.support.trials import digest
 from tests.support.two_nodes import TwoNodes, two_nodes
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 PLAIN = (
     "confirm.top=0",
@@ -67,7 +67,7 @@ def test_a_trial_on_a_machine_that_is_wanted_back_leaves_with_a_checkpoint_and_c
     root = tmp_path / "tiny"
     wait_until_train(root)
     nodes.drain()
-    out, error = process.communicate(timeout=400)
+    out, error = process.communicate(timeout=1200)
 
     assert process.returncode == 0, (out, error)
     stayed, left = sorted(trials(root), key=lambda trial: len(trial.ends))
@@ -88,7 +88,7 @@ def test_a_trial_on_a_machine_that_dies_goes_on_from_its_checkpoint_on_another(
     wait_until_train(root)
     nodes.kill()
     nodes.add()
-    out, error = process.communicate(timeout=400)
+    out, error = process.communicate(timeout=1200)
 
     assert process.returncode == 0, (out, error)
     stayed, moved = sorted(trials(root), key=lambda trial: len(trial.ends))
@@ -111,9 +111,13 @@ def test_a_trial_takes_two_machines_if_it_may_and_is_refused_if_it_fits_on_none(
 
 
 def test_a_machine_that_joins_on_the_way_runs_trials_once_it_has_passed_and_others_do_not(
-    nodes: TwoNodes, tmp_path: Path, keep_teacher: Callable[[Path], None]
+    nodes: TwoNodes,
+    tmp_path: Path,
+    keep_teacher: Callable[[Path], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     keep_teacher(tmp_path)
+    monkeypatch.chdir(tmp_path)  # Ray has machines look for code first where a command was started
     nodes.kill()
     process = start(*arguments(nodes, tmp_path, "budget.trials=3", "train.epochs=150"))
     root = tmp_path / "tiny"
@@ -123,7 +127,7 @@ def test_a_machine_that_joins_on_the_way_runs_trials_once_it_has_passed_and_othe
     (other_code / "orchestrator" / "opened.py").write_text("raise SystemExit\n")
     nodes.add(PYTHONPATH=str(other_code))
     nodes.add(PYTHONPATH="")
-    out, error = process.communicate(timeout=500)
+    out, error = process.communicate(timeout=1200)
 
     assert process.returncode == 0, (out, error)
     told = out + error
