@@ -1,7 +1,9 @@
 import os
 import random
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -115,6 +117,10 @@ class _Once(random.Random):
     def random(self) -> float:
         self._left -= 1
         return 0.0 if self._left >= 0 else 2.0
+
+    def choice(self, seq: Sequence[Any]) -> Any:
+        """The first: Random's own would ask for numbers below one until it gets some, and for ever."""
+        return seq[0]
 
 
 def test_a_full_disk_here_is_not_taken_for_a_failing_store(bucket: Bucket) -> None:
