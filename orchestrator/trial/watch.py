@@ -34,18 +34,18 @@ class Watch:
         self._clock = clock
         self._start_seconds = start_seconds
         self._ranks = [_Rank(handle) for handle in ranks]
-        self._has_begun = False
+        self._updated: float | None = None
         self.start_anew()
 
     def start_anew(self) -> None:
         """A trial begins: nobody has been silent yet."""
-        self._has_begun = False
+        self._updated = None
         for rank in self._ranks:
             rank.asked, rank.pulse, rank.heard = None, None, self._clock()
 
     def note_update(self) -> None:
-        """An update is known to be finished, whatever the pulses said last."""
-        self._has_begun = True
+        """An update is known to be finished just now, whatever the pulses said last: they may be older."""
+        self._updated = self._clock()
 
     @property
     def terminated(self) -> list[int]:
@@ -72,7 +72,7 @@ class Watch:
         One that hangs silences all, which wait for it; the first may be scoring while the others wait.
         Before the first update they may take the time of a start.
         """
-        if not self._has_begun and not any(rank.pulse and rank.pulse.has_begun for rank in self._ranks):
+        if self._updated is None and not any(rank.pulse and rank.pulse.has_begun for rank in self._ranks):
             limit = max(limit, self._start_seconds)
         now = self._clock()
         unheard = [now - rank.heard for rank in self._ranks]
@@ -82,5 +82,7 @@ class Watch:
             raise HangError(f"{which} did not answer for {longest:.0f} s (hang.seconds is {limit:g})")
         pulses = zip(self._ranks, unheard, strict=True)
         silence = min((rank.pulse.silence if rank.pulse else 0.0) + since for rank, since in pulses)
+        if self._updated is not None:
+            silence = min(silence, now - self._updated)
         if silence > limit:
             raise HangError(f"no update was finished for {silence:.0f} s (hang.seconds is {limit:g})")

@@ -172,3 +172,18 @@ def test_who_was_sent_sigterm_is_known(watch: Watch, ranks: list[FakeRank]) -> N
     watch.look()
 
     assert watch.terminated == [1]
+
+
+def test_an_answer_older_than_an_update_is_not_held_against_the_ranks(watch: Watch, clock: Clock) -> None:
+    """They loaded for longer than they may be silent later, and had just said so when an epoch was heard of."""
+    clock.now = 49.0
+    watch.look()
+    watch.look()
+    clock.now = 50.0
+    watch.note_update()
+
+    clock.now = 52.0
+    watch.refuse_silence(LIMIT)
+    clock.now = 50.0 + LIMIT + 1.0
+    with pytest.raises(HangError):
+        watch.refuse_silence(LIMIT)
