@@ -175,7 +175,7 @@ def test_who_was_sent_sigterm_is_known(watch: Watch, ranks: list[FakeRank]) -> N
 
 
 def test_an_answer_older_than_an_update_is_not_held_against_the_ranks(watch: Watch, clock: Clock) -> None:
-    """They loaded for longer than they may be silent later, and had just said so when an epoch was heard of."""
+    """They loaded for longer than they may be silent later, and said so just before their first epoch."""
     clock.now = 49.0
     watch.look()
     watch.look()
