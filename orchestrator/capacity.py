@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.errors import UsageError
 from orchestrator.trial.assignment import Shape
+
+if TYPE_CHECKING:
+    from orchestrator.config.schema import Resources
 
 __all__ = ["Cluster", "Fixed", "Node", "Places", "Room"]
 
@@ -99,6 +102,18 @@ class Cluster:
     def room(self, shape: Shape) -> int:
         """How many trials of a shape fit at once, each rank on one machine; 0 if not even one."""
         return sum(node.ranks(shape) for node in self.nodes) // shape.workers
+
+    def shape(self, wish: Resources) -> Shape:
+        """The processes of one trial that an experiment file asks for."""
+        gpus = float(self.has_gpus) if wish.gpus_per_worker == "auto" else float(wish.gpus_per_worker)
+        return Shape(
+            workers=wish.workers,
+            cpus=wish.cpus_per_worker,
+            gpus=gpus,
+            placement=wish.placement,
+            interface=wish.interface,
+            start_seconds=wish.start_seconds,
+        )
 
     def slots(self, shape: Shape) -> int:
         """The room for a shape; raises UsageError, naming what is missing, if there is none."""

@@ -6,7 +6,7 @@ import errno
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,9 @@ from orchestrator.store.ownership import own, owner_of
 from orchestrator.store.paths import StoragePaths, SweepPaths
 from orchestrator.store.records import EndClass, TrialState
 from orchestrator.store.relay import Relay
-from orchestrator.store.working_copy import copy_of, fetch, open_storage, place_of, publish, refresh
+from orchestrator.store.working_copy import copy_of, open_storage, place_of, publish, refresh
 from orchestrator.store.writer import SweepWriter
+from orchestrator.teacher_stage import teacher_stage
 from orchestrator.trial.assignment import Shape
 from orchestrator.vitals import Vitals
 from orchestrator.watched import Watched
@@ -43,7 +44,7 @@ from orchestrator.window import Window
 
 _STORAGE_FAILS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE})
 
-__all__ = ["Outcome", "make_teacher", "owner", "request_stop", "resume_sweep", "run_sweep"]
+__all__ = ["Outcome", "owner", "request_stop", "resume_sweep", "run_sweep"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,35 +109,6 @@ def request_stop(folder: SweepFolder) -> None:
 def owner(folder: SweepFolder) -> str | None:
     """The living controller of a sweep, in words; None if nobody runs it."""
     return owner_of(folder.paths)
-
-
-def make_teacher(
-    experiment: Experiment, *, storage: Storage | None = None, address: str | None = None, progress: Progress
-) -> dict[str, Any]:
-    """The card of an experiment's teacher, which is trained and kept first if need be.
-
-    Raises KeyboardInterrupt if a signal came meanwhile: a teacher that is not whole is not kept.
-    """
-    root = open_storage(storage or experiment.config.storage)
-    root.mkdir(parents=True, exist_ok=True)
-    config, shared = experiment.config, StoragePaths(root).teachers
-    with (
-        Interrupt(lambda: None, "the teacher was not kept") as interrupt,
-        open_cluster(address, new_scratch(), progress.say) as cluster,
-        open_places(
-            cluster,
-            _shape(config, cluster),
-            shared=place_of(shared),
-            data=config.data.settings().root,
-            say=progress.say,
-        ),
-    ):
-        card = _teacher_stage(
-            config, StoragePaths(root), cluster, progress, lambda: interrupt.caught is not None
-        )
-    if card is None:
-        raise KeyboardInterrupt
-    return asdict(card)
 
 
 class _Run:
@@ -231,7 +203,7 @@ class _Run:
         self.progress.say(f"starting Ray {'on this machine' if self.address is None else self.address}")
         with ExitStack() as stack:
             cluster = stack.enter_context(open_cluster(self.address, self.scratch, self.progress.say))
-            shape = _shape(self.config, cluster)
+            shape = cluster.shape(self.config.resources)
             places = stack.enter_context(
                 open_places(
                     cluster,
@@ -243,7 +215,7 @@ class _Run:
             )
             self._note_shape(writer, shape)
             stopped = self.paths.stop.exists
-            card = _teacher_stage(self.config, self.paths.storage, cluster, self.progress, stopped)
+            card = teacher_stage(self.config, self.paths.storage, cluster, self.progress, stopped)
             if card is None:
                 return "stopped while the teacher was made"
             writer.write_manifest(note_teacher(SweepFolder(self.paths).manifest, card))
@@ -332,32 +304,6 @@ class _Run:
         return f"go on with `cpsc-orchestrate resume {self.paths.address}{cluster}`"
 
 
-def _teacher_stage(
-    config: SweepConfig,
-    storage: StoragePaths,
-    cluster: Cluster,
-    progress: Progress,
-    should_stop: Callable[[], bool],
-) -> TeacherCard | None:
-    """The teacher's card, None if asked to stop; one process with all the CPUs of one node makes it."""
-    from orchestrator.trial.teacher import TeacherWish, prepare_teacher
-
-    wish = TeacherWish(
-        arch=config.teacher.arch,
-        data=config.data.settings(),
-        origin=config.teacher.checkpoint or config.teacher.train,
-        expected_accuracy=config.teacher.expected_accuracy,
-        kept_in=place_of(storage.teachers),
-    )
-    shape = _shape(config, cluster)
-    node = max(cluster.fitting(shape), key=lambda each: each.cpus)
-    shape = replace(shape, workers=1, cpus=int(node.cpus))
-    card = prepare_teacher(wish, shape, node if cluster.is_joined else None, progress.say, should_stop)
-    if card is not None:
-        fetch(storage.teacher(card.key))
-    return card
-
-
 def _template(config: SweepConfig, storage: StoragePaths, card: TeacherCard) -> TrialSettings:
     """The settings of a trial before anything is searched."""
     return TrialSettings(
@@ -366,17 +312,4 @@ def _template(config: SweepConfig, storage: StoragePaths, card: TeacherCard) -> 
         teacher=card.settings(storage.teacher(card.key)),
         student_arch=config.student.arch,
         train=config.train,
-    )
-
-
-def _shape(config: SweepConfig, cluster: Cluster) -> Shape:
-    wish = config.resources
-    gpus = float(cluster.has_gpus) if wish.gpus_per_worker == "auto" else float(wish.gpus_per_worker)
-    return Shape(
-        workers=wish.workers,
-        cpus=wish.cpus_per_worker,
-        gpus=gpus,
-        placement=wish.placement,
-        interface=wish.interface,
-        start_seconds=wish.start_seconds,
     )

@@ -153,7 +153,7 @@ def _teacher(file: Path, overrides: tuple[str, ...], storage: Storage | None, as
     """
     from orchestrator.config import load_experiment
     from orchestrator.progress import progress_for
-    from orchestrator.sweep import make_teacher
+    from orchestrator.teacher_stage import make_teacher
 
     experiment = load_experiment(file, overrides)
     storage = storage or experiment.config.storage

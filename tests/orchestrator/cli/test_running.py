@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from orchestrator import sweep as stages
+from orchestrator import teacher_stage
 from orchestrator.errors import OwnedError
 from orchestrator.store.lease import Lease
 from orchestrator.store.records import TrialState
@@ -232,7 +233,7 @@ def teacher(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         asked.append((experiment.config.teacher.arch, storage))
         return {"key": "abc", "arch": "resnet20", "accuracy": 0.97}
 
-    monkeypatch.setattr(stages, "make_teacher", make)
+    monkeypatch.setattr(teacher_stage, "make_teacher", make)
     return asked
 
 
