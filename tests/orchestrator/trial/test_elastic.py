@@ -1,5 +1,8 @@
 """Room that changes while a sweep runs, and places that Ray can never give, on a real Ray."""
 
+import os
+import signal
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,7 +12,7 @@ from cpsc_core.settings import TeacherSettings
 from orchestrator.capacity import Room
 from orchestrator.store.folder import read_json
 from orchestrator.store.records import EndClass
-from tests.support.ray_sweep import run_on_ray, tiny_experiment, trials
+from tests.support.ray_sweep import meanwhile, run_on_ray, tiny_experiment, trials
 
 NOBODY = "ab" * 28
 
@@ -23,9 +26,9 @@ class Changing:
     most: int = field(default=0, init=False)
 
     def room(self) -> Room:
-        ended = list(self.root.glob("trials/*/result.json"))
-        live = [path for path in self.root.glob("trials/*/attempts/1") if not (path / "end.json").exists()]
-        self.most = max(self.most, len(live))
+        begun = {path.parent for path in self.root.glob("trials/*/trial.json")}
+        ended = {path.parent for path in self.root.glob("trials/*/result.json")}
+        self.most = max(self.most, len(begun - ended))
         return Room(slots=self.later if ended else 1)
 
     def has_living(self, nodes: tuple[str, ...]) -> bool:
@@ -60,19 +63,46 @@ class Closed:
         return False
 
 
+def pids(root: Path) -> set[int]:
+    """The processes in which trials of a sweep have begun."""
+    found = [read_json(path) for path in root.glob("trials/*/attempts/1/process.json")]
+    return {process["pid"] for process in found if process}
+
+
+def pause_the_first(root: Path) -> Callable[[], bool]:
+    """An act: hold up whoever runs the second trial until somebody else has begun the third.
+
+    A warm process is done with it before another one has started, and is given the third as well.
+    """
+    paused: set[int] = set()
+
+    def act() -> bool:
+        running = pids(root)
+        if not paused and len(list(root.glob("trials/*/attempts/1/process.json"))) == 2:
+            paused.update(running)
+            for pid in paused:
+                os.kill(pid, signal.SIGSTOP)
+        if paused and running - paused:
+            for pid in paused:
+                os.kill(pid, signal.SIGCONT)
+            return True
+        return False
+
+    return act
+
+
 def test_more_trials_run_at_once_as_soon_as_there_is_room(
     tmp_path: Path, teacher: TeacherSettings, scratch: Path
 ) -> None:
-    places = Changing(tmp_path / "toy", later=2)
+    root = tmp_path / "toy"
+    places = Changing(root, later=2)
 
-    run_on_ray(
-        tiny_experiment("budget.trials=5", "train.epochs=8"), tmp_path / "toy", teacher, scratch, places
-    )
+    with meanwhile(pause_the_first(root)):
+        run_on_ray(tiny_experiment("budget.trials=3"), root, teacher, scratch, places)
 
-    found = [read_json(trial.paths.attempt(1).process) or {} for trial in trials(tmp_path / "toy")]
-    assert len(found) == 5
+    assert len(trials(root)) == 3
     assert places.most == 2
-    assert len({each["pid"] for each in found}) == 2
+    assert len(pids(root)) == 2
 
 
 def test_an_attempt_whose_machines_are_gone_before_it_began_is_placed_anew_and_not_counted(
