@@ -6,6 +6,8 @@ STORAGE ?= $(HOME)/cpsc-runs
 KILLS ?= 50
 COUNT ?= 10000
 SEED ?= 0
+# Most of the time the tests wait for processes that start, so a third one is worth it on two cores.
+WORKERS ?= 3
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
@@ -34,7 +36,7 @@ contracts: $(VENV)/.installed-test  ## which package may import which
 	$(BIN)/lint-imports --no-cache
 
 unit: $(VENV)/.installed-test       ## the fast tests
-	$(BIN)/pytest -m "not slow and not gpu"
+	$(BIN)/pytest -m "not slow and not gpu" --numprocesses $(WORKERS) --dist loadfile
 
 test-slow: $(VENV)/.installed-test  ## the tests that take minutes
 	$(BIN)/pytest -m slow
