@@ -10,6 +10,7 @@ from typing import Any
 from cpsc_core.attempt import CLOCK_KEYS
 from cpsc_core.settings import TrialSettings
 from orchestrator import decide as d
+from orchestrator.cluster.shape import Shape
 from orchestrator.config import SweepConfig, apply
 from orchestrator.confirm import confirm_records
 from orchestrator.last_words import explain
@@ -24,7 +25,7 @@ from orchestrator.store.records import AttemptEnd, Duplicate, EndClass, Result, 
 from orchestrator.store.working_copy import place_of, refresh
 from orchestrator.store.writer import SweepWriter
 from orchestrator.study import Study, Suggestion
-from orchestrator.trial.assignment import Assignment, Shape
+from orchestrator.trial.assignment import Assignment
 
 __all__ = ["Controller"]
 

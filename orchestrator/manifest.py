@@ -8,10 +8,10 @@ from dataclasses import asdict
 from typing import Any
 
 from cpsc_core.card import TeacherCard
+from orchestrator.cluster.shape import Shape
 from orchestrator.config import Experiment, SweepConfig
 from orchestrator.errors import UsageError
 from orchestrator.provenance import code_state, git_state, package_versions, text_digest
-from orchestrator.trial.assignment import Shape
 
 __all__ = ["begin_run", "drift", "gpus_before", "note_shape", "note_teacher"]
 

@@ -11,8 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.access import token_file
 from orchestrator.check import Check, Verdict
+from orchestrator.cluster.access import token_file
 from orchestrator.credentials import is_in_the_clear
 from orchestrator.errors import OrchestratorError
 from orchestrator.mirror.uri import database_path, default_uri, is_server, public_uri
@@ -22,7 +22,7 @@ from orchestrator.store.paths import StoragePaths
 from orchestrator.web import ask
 
 if TYPE_CHECKING:
-    from orchestrator.capacity import Cluster
+    from orchestrator.cluster.capacity import Cluster
 
 __all__ = ["examine_cluster", "examine_mlflow", "tracking_uris"]
 
@@ -39,8 +39,8 @@ def examine_cluster(
     """
     if address is None:
         return []
-    from orchestrator.cluster import open_cluster
-    from orchestrator.scratch import new_scratch
+    from orchestrator.cluster.scratch import new_scratch
+    from orchestrator.cluster.session import open_cluster
 
     token = _token(environment)
     try:
@@ -56,7 +56,7 @@ def examine_cluster(
 
 
 def _nodes(cluster: Cluster, storage: Storage | None) -> list[Check]:
-    from orchestrator.trial.preflight import Preflight
+    from orchestrator.cluster.preflight import Preflight
 
     with Preflight(storage, gpus=cluster.has_gpus) as preflight:
         faults = preflight.examine(node for node in cluster.nodes if node.cpus)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cpsc_core.attempt import AttemptPaths, Point, read_lines
-from orchestrator.scratch import is_scratch
+from orchestrator.cluster.scratch import is_scratch
 from orchestrator.store.folder import SweepFolder, TrialFolder
 from orchestrator.store.ownership import Ownership
 from orchestrator.store.records import TrialState

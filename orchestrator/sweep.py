@@ -14,19 +14,20 @@ from cpsc_core.attempt import make_folder
 from cpsc_core.card import TeacherCard
 from cpsc_core.settings import TrialSettings
 from orchestrator.board import Pace
-from orchestrator.capacity import Cluster, Places
-from orchestrator.cluster import open_cluster
+from orchestrator.cluster.capacity import Cluster, Places
+from orchestrator.cluster.places import open_places
+from orchestrator.cluster.scratch import new_scratch, remove_scratch
+from orchestrator.cluster.session import open_cluster
+from orchestrator.cluster.shape import Shape
 from orchestrator.config import Experiment, SweepConfig, changes, difference, parse_experiment
 from orchestrator.controller import Controller
 from orchestrator.errors import BudgetError, UnreachableError, UsageError
 from orchestrator.interrupt import Interrupt
 from orchestrator.log import logging_to
 from orchestrator.manifest import begin_run, drift, note_shape, note_teacher
-from orchestrator.places import open_places
 from orchestrator.prior import describe_prior, gather_prior
 from orchestrator.progress import Progress
 from orchestrator.reopen import Reopen
-from orchestrator.scratch import new_scratch, remove_scratch
 from orchestrator.store.address import Storage
 from orchestrator.store.drafts import remove_stale_drafts
 from orchestrator.store.folder import SweepFolder
@@ -37,7 +38,6 @@ from orchestrator.store.relay import Relay
 from orchestrator.store.working_copy import copy_of, open_storage, place_of, publish, refresh
 from orchestrator.store.writer import SweepWriter
 from orchestrator.teacher_stage import teacher_stage
-from orchestrator.trial.assignment import Shape
 from orchestrator.vitals import Vitals
 from orchestrator.watched import Watched
 from orchestrator.window import Window

@@ -7,13 +7,13 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from cpsc_core.card import TeacherCard
-from orchestrator.capacity import Cluster
-from orchestrator.cluster import open_cluster
+from orchestrator.cluster.capacity import Cluster
+from orchestrator.cluster.places import open_places
+from orchestrator.cluster.scratch import new_scratch
+from orchestrator.cluster.session import open_cluster
 from orchestrator.config import Experiment, SweepConfig
 from orchestrator.interrupt import Interrupt
-from orchestrator.places import open_places
 from orchestrator.progress import Progress
-from orchestrator.scratch import new_scratch
 from orchestrator.store.address import Storage
 from orchestrator.store.paths import StoragePaths
 from orchestrator.store.working_copy import fetch, open_storage, place_of

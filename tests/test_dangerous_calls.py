@@ -33,7 +33,7 @@ NEVER = {"shell": "False", "weights_only": "True", "allow_pickle": "False"}
 """The one value an argument of that name may have, whatever is called."""
 
 EXCEPTIONS = {
-    ("orchestrator/trial/preflight.py", "ray.cloudpickle"): (
+    ("orchestrator/cluster/preflight.py", "ray.cloudpickle"): (
         "the probe goes to machines that have none of our code, pickled as Ray sends everything"
     ),
     ("orchestrator/trial/shipping.py", "ray.cloudpickle"): (

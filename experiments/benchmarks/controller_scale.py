@@ -206,19 +206,19 @@ def run_ours(trials: int, folder: Path, fresh: int) -> dict[str, Any]:
     teacher = install_stub(folder)
     from cpsc_core.settings import DataSettings, TeacherSettings, TrialSettings
     from orchestrator.board import Pace
-    from orchestrator.capacity import Fixed
-    from orchestrator.cluster import open_cluster
+    from orchestrator.cluster.capacity import Fixed
+    from orchestrator.cluster.scratch import new_scratch
+    from orchestrator.cluster.session import open_cluster
+    from orchestrator.cluster.shape import Shape
     from orchestrator.config import parse_experiment
     from orchestrator.controller import Controller
     from orchestrator.mirror import Mirror
     from orchestrator.progress import PlainProgress
     from orchestrator.report.views import Views
-    from orchestrator.scratch import new_scratch
     from orchestrator.store.lease import Lease
     from orchestrator.store.paths import StoragePaths
     from orchestrator.store.writer import SweepWriter
     from orchestrator.study import Study
-    from orchestrator.trial.assignment import Shape
     from orchestrator.vitals import Vitals
     from orchestrator.watched import Watched
     from orchestrator.window import Window

@@ -215,17 +215,17 @@ def schedule(trials: int, folder: Path, cpus: tuple[int, ...]) -> dict[str, floa
 def _scheduled(trials: int, folder: Path, address: str, teacher: dict[str, Any]) -> dict[str, float]:
     from cpsc_core.settings import DataSettings, TeacherSettings, TrialSettings
     from orchestrator.board import Pace
-    from orchestrator.cluster import open_cluster
+    from orchestrator.cluster.places import open_places
+    from orchestrator.cluster.scratch import new_scratch
+    from orchestrator.cluster.session import open_cluster
+    from orchestrator.cluster.shape import Shape
     from orchestrator.config import parse_experiment
     from orchestrator.controller import Controller
-    from orchestrator.places import open_places
     from orchestrator.progress import PlainProgress
-    from orchestrator.scratch import new_scratch
     from orchestrator.store.lease import Lease
     from orchestrator.store.paths import StoragePaths
     from orchestrator.store.writer import SweepWriter
     from orchestrator.study import Study
-    from orchestrator.trial.assignment import Shape
     from orchestrator.vitals import Vitals
     from orchestrator.watched import Watched
 

@@ -72,9 +72,10 @@ class Queue:
 def ours(workers: int, count: int, folder: Path, teacher: dict[str, Any], scratch: Path) -> list[float]:
     """Overheads of all trials but the first, seconds."""
     from cpsc_core.settings import DataSettings, TeacherSettings, TrialSettings, replace_path
-    from orchestrator.capacity import Fixed
+    from orchestrator.cluster.capacity import Fixed
+    from orchestrator.cluster.shape import Shape
     from orchestrator.config import parse_experiment
-    from orchestrator.trial.assignment import Assignment, Shape
+    from orchestrator.trial.assignment import Assignment
     from orchestrator.trial.tune import run_trials
 
     settings = TrialSettings(
@@ -160,8 +161,8 @@ def tuned(trial: Callable[[dict[str, Any]], None], count: int, folder: Path, cpu
 def measure(rounds: int, folder: Path) -> dict[str, list[float]]:
     """Overheads per further trial by variant, all rounds together."""
     teacher = install_stub(folder)
-    from orchestrator.cluster import open_cluster
-    from orchestrator.scratch import new_scratch
+    from orchestrator.cluster.scratch import new_scratch
+    from orchestrator.cluster.session import open_cluster
 
     scratch = new_scratch()
     found: dict[str, list[float]] = {}

@@ -15,11 +15,12 @@ from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from orchestrator.cluster.nodes import draining, memory_kills
+from orchestrator.cluster.shape import Shape
 from orchestrator.store.records import EndClass
-from orchestrator.trial.assignment import Assignment, Shape
+from orchestrator.trial.assignment import Assignment
 from orchestrator.trial.failure import GangLostError, MemoryShortError, PreemptedError
 from orchestrator.trial.news import Berth, News
-from orchestrator.trial.nodes import draining, memory_kills
 from orchestrator.trial.rank_process import RankProcess
 from orchestrator.trial.watch import Watch
 

@@ -22,11 +22,12 @@ from ray.util import get_node_ip_address
 from cpsc_core.attempt import AttemptPaths
 from cpsc_core.memory import MemoryWatch, give_back_memory, processes_killed_for_memory
 from cpsc_core.settings import TrialSettings
+from orchestrator.cluster.shape import Shape
 from orchestrator.store.address import BucketAddress, is_remote
 from orchestrator.store.courier import Courier
 from orchestrator.store.records import EndClass
 from orchestrator.trial.alarm import StackAlarm
-from orchestrator.trial.assignment import Assignment, Shape
+from orchestrator.trial.assignment import Assignment
 from orchestrator.trial.failure import classify, describe, trace
 from orchestrator.trial.interface import choose_interface
 from orchestrator.trial.news import Berth, News, Pulse

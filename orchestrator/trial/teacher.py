@@ -16,11 +16,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cpsc_core.card import TeacherCard, TeacherFolder, read_card, teacher_key
 from cpsc_core.errors import CoreError, TeacherError
 from cpsc_core.settings import DataSettings, TeacherTraining
-from orchestrator.capacity import Node
+from orchestrator.cluster.capacity import Node
+from orchestrator.cluster.shape import Shape
 from orchestrator.errors import OrchestratorError, UnreachableError
 from orchestrator.store.address import Storage
 from orchestrator.store.shelf import Shelf
-from orchestrator.trial.assignment import Shape
 from orchestrator.trial.parcel import Parcel
 from orchestrator.trial.rank_process import rest_while_waiting
 from orchestrator.trial.shipping import pack, unpack

@@ -15,7 +15,7 @@ from ray.tune.execution import class_cache
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from orchestrator.capacity import Places
+from orchestrator.cluster.capacity import Places
 from orchestrator.store.records import EndClass
 from orchestrator.trial.assignment import Assignment
 from orchestrator.trial.driver import LeavingError, TrialDriver

@@ -22,13 +22,13 @@ from cpsc_core.settings import DataSettings, TrialSettings
 from cpsc_core.teacher import keep_teacher
 from cpsc_core.trial import run_trial
 from cpsc_core.weights import build_network, save_tensors
+from orchestrator.cluster.shape import Shape
 from orchestrator.config import SweepConfig, parse_experiment
 from orchestrator.controller import Controller
 from orchestrator.store.lease import Lease
 from orchestrator.store.paths import StoragePaths, SweepPaths
 from orchestrator.store.records import EndClass
 from orchestrator.store.writer import SweepWriter
-from orchestrator.trial.assignment import Shape
 from tests.chaos.killer import Killer
 from tests.chaos.witness import fingerprints
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import tempfile
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from orchestrator.cluster.session import open_cluster
 from orchestrator.store.address import BucketAddress
 from tests.support.object_store import BUCKET, object_store
 
@@ -29,3 +33,12 @@ def remote(
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     return BucketAddress.parse(f"s3://{BUCKET}/{uuid.uuid4().hex}")
+
+
+@pytest.fixture(scope="session")
+def scratch() -> Iterator[Path]:
+    """A private Ray, started once for all tests that need one: its folder."""
+    path = Path(tempfile.mkdtemp(prefix="cpsc-ray-"))
+    with open_cluster(None, path):
+        yield path
+    logging.getLogger("ray").setLevel(logging.WARNING)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cpsc_core.attempt import make_folder, read_lines
+from orchestrator.cluster.shape import Shape
 from orchestrator.config import SweepConfig
 from orchestrator.controller import Controller
 from orchestrator.store.folder import SweepFolder, TrialFolder
@@ -18,7 +19,7 @@ from orchestrator.store.lease import Lease
 from orchestrator.store.paths import SweepPaths, TrialPaths
 from orchestrator.store.records import EndClass, TrialState
 from orchestrator.store.writer import SweepWriter
-from orchestrator.trial.assignment import Assignment, Shape
+from orchestrator.trial.assignment import Assignment
 from tests.support.simulator import KilledError, Simulator, experiment, template
 
 PLAIN = ("sampler.name=random", "pruner.name=none", "confirm.top=0", "budget.trials=1")

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from cpsc_core.card import TeacherCard
+from orchestrator.cluster.shape import Shape
 from orchestrator.config import Experiment, parse_experiment
 from orchestrator.errors import UsageError
 from orchestrator.manifest import begin_run, drift, gpus_before, note_shape, note_teacher
-from orchestrator.trial.assignment import Shape
 from tests.support.simulator import EXPERIMENT, SPACE
 
 CARD = TeacherCard(

@@ -13,14 +13,14 @@ from pathlib import Path
 
 from cpsc_core.attempt import AttemptPaths, read_lines
 from cpsc_core.settings import TeacherSettings, TrialSettings
-from orchestrator.capacity import Fixed, Places
+from orchestrator.cluster.capacity import Fixed, Places
+from orchestrator.cluster.shape import Shape
 from orchestrator.config import SweepConfig
 from orchestrator.controller import Controller
 from orchestrator.store.folder import SweepFolder, TrialFolder, read_json
 from orchestrator.store.lease import Lease
 from orchestrator.store.paths import SweepPaths
 from orchestrator.store.writer import SweepWriter
-from orchestrator.trial.assignment import Shape
 from tests.support.simulator import experiment
 from tests.support.trials import digest, finish, tiny_trial
 

@@ -20,13 +20,14 @@ from cpsc_core.attempt import (
     write_json,
 )
 from cpsc_core.settings import DataSettings, TeacherSettings, TrainSettings, TrialSettings
+from orchestrator.cluster.shape import Shape
 from orchestrator.config import SweepConfig, parse_experiment
 from orchestrator.controller import Controller
 from orchestrator.store.lease import Lease
 from orchestrator.store.paths import SweepPaths, TrialPaths
 from orchestrator.store.records import EndClass
 from orchestrator.store.writer import SweepWriter
-from orchestrator.trial.assignment import Assignment, Shape
+from orchestrator.trial.assignment import Assignment
 
 EXPERIMENT = """
 name: toy

@@ -1,7 +1,8 @@
 import json
 from dataclasses import replace
 
-from orchestrator.trial.assignment import Assignment, Shape
+from orchestrator.cluster.shape import Shape
+from orchestrator.trial.assignment import Assignment
 from orchestrator.trial.parcel import Parcel
 
 
@@ -19,11 +20,6 @@ def test_an_assignment_survives_the_way_through_tune() -> None:
     )
 
     assert Assignment.from_config(json.loads(json.dumps(assignment.to_config()))) == assignment
-
-
-def test_the_driver_costs_nothing_and_each_rank_has_a_bundle() -> None:
-    assert Shape(workers=2, cpus=4, gpus=0.0).bundles() == [{}, {"CPU": 4.0}, {"CPU": 4.0}]
-    assert Shape(workers=1, cpus=4, gpus=0.5).bundles() == [{}, {"CPU": 4.0, "GPU": 0.5}]
 
 
 def test_a_trial_is_placed_on_the_machines_that_may_run_it_and_packed_or_spread_as_wished() -> None:

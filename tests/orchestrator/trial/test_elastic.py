@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cpsc_core.settings import TeacherSettings
-from orchestrator.capacity import Room
+from orchestrator.cluster.capacity import Room
 from orchestrator.store.folder import read_json
 from orchestrator.store.records import EndClass
 from tests.support.ray_sweep import meanwhile, run_on_ray, tiny_experiment, trials

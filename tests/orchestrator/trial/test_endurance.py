@@ -9,7 +9,7 @@ import pytest
 
 from cpsc_core.attempt import AttemptPaths
 from cpsc_core.settings import TeacherSettings
-from orchestrator.capacity import Fixed
+from orchestrator.cluster.capacity import Fixed
 from orchestrator.store.folder import TrialFolder, read_json
 from tests.support.ray_sweep import found, meanwhile, run_on_ray, tiny_experiment, trials
 from tests.support.trials import digest

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cpsc_core.settings import TeacherSettings, TrialSettings
-from orchestrator.capacity import Fixed
+from orchestrator.cluster.capacity import Fixed
 from orchestrator.store.folder import TrialFolder, read_json
 from orchestrator.store.records import EndClass
 from tests.support.ranks import finish_on_ranks

@@ -7,9 +7,9 @@ import pytest
 from ray.exceptions import OutOfMemoryError, RayActorError
 
 from cpsc_core.memory import MemoryUse
+from orchestrator.cluster.shape import Shape
 from orchestrator.store.records import EndClass
 from orchestrator.trial import gang as module
-from orchestrator.trial.assignment import Shape
 from orchestrator.trial.failure import classify
 from orchestrator.trial.gang import Gang
 from orchestrator.trial.news import Berth

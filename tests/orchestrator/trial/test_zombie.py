@@ -9,13 +9,13 @@ import pytest
 
 from cpsc_core.attempt import read_lines
 from cpsc_core.settings import TeacherSettings
-from orchestrator.capacity import Fixed
+from orchestrator.cluster.capacity import Fixed
+from orchestrator.cluster.shape import Shape
 from orchestrator.controller import Controller
 from orchestrator.store.lease import Lease
 from orchestrator.store.paths import SweepPaths
 from orchestrator.store.records import TrialState
 from orchestrator.store.writer import SweepWriter
-from orchestrator.trial.assignment import Shape
 from tests.support.ray_sweep import as_if_undisturbed, run_on_ray, template, tiny_experiment, trials
 
 ZOMBIE = """

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from orchestrator.cluster.head import Head, find_address, knock
 from orchestrator.errors import UnreachableError, UsageError
-from orchestrator.head import Head, find_address, knock
 
 
 class Clock:

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 import orchestrator
+from orchestrator.cluster.preflight import CODE, NEEDED
+from orchestrator.cluster.probe import digest_code, look
 from orchestrator.store.address import BucketAddress
 from orchestrator.store.bucket import Bucket
-from orchestrator.trial.preflight import CODE, NEEDED
-from orchestrator.trial.probe import digest_code, look
 
 
 @pytest.fixture

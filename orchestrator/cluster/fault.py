@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.capacity import Node
+from orchestrator.cluster.capacity import Node
 from orchestrator.errors import OrchestratorError, UnreachableError, UsageError
 from orchestrator.report.wording import size
 
@@ -34,7 +34,7 @@ class Fault:
 
 
 def find_faults(ours: Answer, theirs: Answer, node: Node) -> list[Fault]:
-    """What speaks against a machine, by the answers of `orchestrator.trial.probe.look` here and there.
+    """What speaks against a machine, by the answers of `orchestrator.cluster.probe.look` here and there.
 
     Ours also has `product`, the version of this program, and `interface`, the one that ranks are to use.
     """

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from orchestrator.capacity import Cluster, Fixed, Places
+from orchestrator.cluster.capacity import Cluster, Fixed, Places
+from orchestrator.cluster.shape import Shape
 from orchestrator.store.address import Storage
-from orchestrator.trial.assignment import Shape
 
 __all__ = ["open_places"]
 
@@ -27,8 +27,8 @@ def open_places(
     if not cluster.is_joined:
         yield Fixed(slots)
         return
-    from orchestrator.trial.fleet import Fleet
-    from orchestrator.trial.preflight import Preflight
+    from orchestrator.cluster.fleet import Fleet
+    from orchestrator.cluster.preflight import Preflight
 
     folders = [data] if data else []
     with Preflight(shared, folders, gpus=shape.gpus > 0, interface=shape.interface) as preflight:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cluster import open_cluster
+from orchestrator.cluster.session import open_cluster
 from orchestrator.errors import UnreachableError, UsageError
 
 

@@ -12,7 +12,7 @@ __all__ = ["digest_code", "look"]
 
 
 def look(wish: dict[str, Any]) -> dict[str, Any]:
-    """What is true on this machine, as plain values: see `orchestrator.trial.preflight` for the keys."""
+    """What is true on this machine, as plain values: see `orchestrator.cluster.preflight` for the keys."""
     import platform
     import socket
 

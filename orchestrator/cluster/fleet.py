@@ -8,11 +8,11 @@ from typing import Any
 
 import ray
 
-from orchestrator.capacity import Cluster, Node, Room
-from orchestrator.trial.assignment import Shape
-from orchestrator.trial.fault import refusal
-from orchestrator.trial.nodes import draining
-from orchestrator.trial.preflight import Answer, Preflight
+from orchestrator.cluster.capacity import Cluster, Node, Room
+from orchestrator.cluster.fault import refusal
+from orchestrator.cluster.nodes import draining
+from orchestrator.cluster.preflight import Answer, Preflight
+from orchestrator.cluster.shape import Shape
 
 __all__ = ["Fleet", "living_nodes"]
 

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from orchestrator.access import present_token, token_for
-from orchestrator.capacity import Cluster
+from orchestrator.cluster.access import present_token, token_for
+from orchestrator.cluster.capacity import Cluster
+from orchestrator.cluster.head import Head, find_address, knock, unreachable
+from orchestrator.cluster.scratch import make_scratch, remove_scratch
 from orchestrator.errors import UnreachableError
-from orchestrator.head import Head, find_address, knock, unreachable
-from orchestrator.scratch import make_scratch, remove_scratch
 
 __all__ = ["open_cluster"]
 
@@ -87,8 +87,8 @@ def _send_code(address: str, scratch: Path, say: Callable[[str], None]) -> None:
     """Join anew with this process's code, if there are machines that would run another one."""
     import ray
 
-    from orchestrator.trial.fleet import living_nodes
-    from orchestrator.trial.preflight import CODE, nodes_with_other_code
+    from orchestrator.cluster.fleet import living_nodes
+    from orchestrator.cluster.preflight import CODE, nodes_with_other_code
 
     differing = nodes_with_other_code(node for node in living_nodes() if node.cpus)
     if not differing:
@@ -148,7 +148,7 @@ def _options(address: str | None, scratch: Path) -> dict[str, Any]:
 
 
 def _look(address: str | None) -> Cluster:
-    from orchestrator.trial.fleet import living_nodes
+    from orchestrator.cluster.fleet import living_nodes
 
     if address is None:
         return Cluster(nodes=living_nodes(), lost=_lost_processes)

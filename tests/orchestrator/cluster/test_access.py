@@ -14,10 +14,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from orchestrator.access import token_file, token_for
-from orchestrator.cluster import open_cluster
+from orchestrator.cluster.access import token_file, token_for
+from orchestrator.cluster.scratch import new_scratch
+from orchestrator.cluster.session import open_cluster
 from orchestrator.errors import UsageError
-from orchestrator.scratch import new_scratch
 
 BEYOND = "192.0.2.250:6379"
 ANY = ("::", "0.0.0.0")  # noqa: S104

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.cluster.scratch import make_scratch, new_scratch, remove_scratch
 from orchestrator.errors import UnreachableError
-from orchestrator.scratch import make_scratch, new_scratch, remove_scratch
 
 
 @pytest.fixture(autouse=True)

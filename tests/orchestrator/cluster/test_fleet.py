@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from orchestrator.capacity import Cluster, Node, Room
+from orchestrator.cluster import fleet as module
+from orchestrator.cluster.capacity import Cluster, Node, Room
+from orchestrator.cluster.fault import Fault
+from orchestrator.cluster.fleet import Fleet
+from orchestrator.cluster.shape import Shape
 from orchestrator.errors import UsageError
-from orchestrator.trial import fleet as module
-from orchestrator.trial.assignment import Shape
-from orchestrator.trial.fault import Fault
-from orchestrator.trial.fleet import Fleet
 
 ONE = Shape(workers=1, cpus=2, gpus=0.0)
 WRONG = Fault(finding="has torch 1", advice="install the same")

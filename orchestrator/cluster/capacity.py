@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from orchestrator.cluster.shape import Shape
 from orchestrator.errors import UsageError
-from orchestrator.trial.assignment import Shape
 
 if TYPE_CHECKING:
     from orchestrator.config.schema import Resources

@@ -1,8 +1,8 @@
 import pytest
 
-from orchestrator.capacity import Cluster, Node
+from orchestrator.cluster.capacity import Cluster, Node
+from orchestrator.cluster.shape import Shape
 from orchestrator.errors import UsageError
-from orchestrator.trial.assignment import Shape
 
 
 def cluster(*nodes: tuple[float, float]) -> Cluster:

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.capacity import Node
+from orchestrator.cluster.capacity import Node
+from orchestrator.cluster.fault import Fault, find_faults, refusal
 from orchestrator.errors import UnreachableError, UsageError
-from orchestrator.trial.fault import Fault, find_faults, refusal
 
 NODE = Node(host="10.0.0.3", name="gpu-7", id="ab", cpus=8.0, gpus=2.0)
 GIB = 1024**3

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.capacity import Node
+from orchestrator.cluster.capacity import Node
+from orchestrator.cluster.fleet import living_nodes
+from orchestrator.cluster.preflight import Preflight, nodes_with_other_code
 from orchestrator.errors import UnreachableError
-from orchestrator.trial.fleet import living_nodes
-from orchestrator.trial.preflight import Preflight, nodes_with_other_code
 
 
 @pytest.fixture

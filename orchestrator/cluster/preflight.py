@@ -14,11 +14,11 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cpsc_core.attempt import make_folder
-from orchestrator.capacity import Node
+from orchestrator.cluster import probe
+from orchestrator.cluster.capacity import Node
+from orchestrator.cluster.fault import Fault, find_faults
 from orchestrator.errors import UnreachableError
 from orchestrator.store.address import BucketAddress, Storage
-from orchestrator.trial import probe
-from orchestrator.trial.fault import Fault, find_faults
 
 __all__ = ["CODE", "NEEDED", "Answer", "Preflight", "nodes_with_other_code"]
 
