@@ -61,8 +61,8 @@ def test_what_was_written_has_the_keys_that_are_promised() -> None:
 
 
 def test_the_doctors_document_has_the_keys_that_are_promised() -> None:
-    from orchestrator.check import Check, Verdict
-    from orchestrator.doctor import doctor_document
+    from orchestrator.doctor.check import Check, Verdict
+    from orchestrator.doctor.examination import doctor_document
 
     document = doctor_document([Check(name="x", verdict=Verdict.OK, finding="y")])
 

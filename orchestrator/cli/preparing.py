@@ -96,7 +96,7 @@ def _doctor(storage: Storage, address: str | None, fix: bool, as_json: bool) -> 
     Example:
       cpsc-orchestrate doctor --storage /scratch/cpsc-runs --address 10.0.0.1:6379
     """
-    from orchestrator.doctor import doctor_document, examine, exit_code, failures, render_doctor
+    from orchestrator.doctor.examination import doctor_document, examine, exit_code, failures, render_doctor
 
     checks = examine(storage, address=address, fix=fix)
     if as_json:

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from orchestrator import doctor, plan
+from orchestrator import plan
 from orchestrator.cli import main
-from orchestrator.doctor import Check, Verdict
+from orchestrator.doctor import examination
+from orchestrator.doctor.check import Check, Verdict
 
 FILE = """
 name: digits
@@ -92,7 +93,7 @@ def test_a_machine_that_is_unfit_ends_with_the_code_of_what_is_wrong(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: int
 ) -> None:
     bad = Check(name="storage", verdict=Verdict.FAIL, finding="read-only", advice="mount it anew", code=code)
-    monkeypatch.setattr(doctor, "examine", lambda *_, **__: [bad])
+    monkeypatch.setattr(examination, "examine", lambda *_, **__: [bad])
 
     told = run("doctor", "--storage", str(tmp_path))
     document = run("doctor", "--storage", str(tmp_path), "--json")
@@ -108,7 +109,7 @@ def test_a_machine_that_is_unfit_ends_with_the_code_of_what_is_wrong(
 
 def test_a_machine_that_is_fit_ends_with_zero(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     warning = Check(name="processors", verdict=Verdict.WARN, finding="1 CPU", advice="more")
-    monkeypatch.setattr(doctor, "examine", lambda *_, **__: [warning])
+    monkeypatch.setattr(examination, "examine", lambda *_, **__: [warning])
 
     result = run("doctor", "--storage", str(tmp_path))
 

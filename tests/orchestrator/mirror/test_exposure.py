@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
+from orchestrator.doctor.reach import examine_mlflow
 from orchestrator.errors import ConfigError, UnreachableError
 from orchestrator.mirror.server import ui_command
 from orchestrator.mirror.sync import Mirror
 from orchestrator.mirror.uri import default_uri
-from orchestrator.reach import examine_mlflow
 from orchestrator.store.paths import StoragePaths
 from tests.support.mirroring import RecordedSweep
 from tests.support.serving import free_port, serving

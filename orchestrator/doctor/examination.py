@@ -17,12 +17,12 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from cpsc_core.attempt import replacing
-from orchestrator.bucket_check import examine_bucket
-from orchestrator.check import Check, Verdict
-from orchestrator.compute import examine_compute
+from orchestrator.doctor.bucket import examine_bucket
+from orchestrator.doctor.check import Check, Verdict
+from orchestrator.doctor.compute import examine_compute
+from orchestrator.doctor.reach import examine_cluster, examine_mlflow, tracking_uris
+from orchestrator.doctor.views import examine_views
 from orchestrator.mirror import default_uri
-from orchestrator.reach import examine_cluster, examine_mlflow, tracking_uris
-from orchestrator.reconcile import examine_views
 from orchestrator.report.wording import size
 from orchestrator.store.address import BucketAddress, Storage
 from orchestrator.store.paths import StoragePaths
@@ -31,7 +31,7 @@ from orchestrator.store.working_copy import open_storage, refresh
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["Check", "Verdict", "doctor_document", "examine", "exit_code", "failures", "render_doctor"]
+__all__ = ["doctor_document", "examine", "exit_code", "failures", "render_doctor"]
 
 _DISTRIBUTION = "cpsc-orchestrate"
 _LITTLE_DISK = 5 * 1024**3

@@ -9,8 +9,9 @@ import pytest
 from packaging.requirements import Requirement
 from rich.console import Console
 
-from orchestrator import doctor
-from orchestrator.doctor import Check, Verdict, doctor_document, examine, exit_code, failures, render_doctor
+from orchestrator.doctor import examination
+from orchestrator.doctor.check import Check, Verdict
+from orchestrator.doctor.examination import doctor_document, examine, exit_code, failures, render_doctor
 
 TORCH = Check(name="torch works", verdict=Verdict.OK, finding="no CUDA device")
 
@@ -18,7 +19,7 @@ TORCH = Check(name="torch works", verdict=Verdict.OK, finding="no CUDA device")
 @pytest.fixture
 def torch_says(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let torch be asked nothing: it would take seconds."""
-    monkeypatch.setattr(doctor, "examine_compute", lambda: [TORCH])
+    monkeypatch.setattr(examination, "examine_compute", lambda: [TORCH])
 
 
 def found(name: str, checks: list[Check]) -> Check:
@@ -53,20 +54,20 @@ def test_every_declared_package_is_looked_at(tmp_path: Path, torch_says: None) -
 def test_a_package_is_missing_or_untested_or_fine(
     requirement: str, verdict: Verdict, advice: str | None
 ) -> None:
-    check = doctor._package(Requirement(requirement))
+    check = examination._package(Requirement(requirement))
 
     assert (check.verdict, check.advice) == (verdict, advice)
 
 
 @pytest.mark.parametrize(("wanted", "verdict"), [(">=3.9", Verdict.OK), (">=4", Verdict.FAIL)])
 def test_python_must_be_one_the_package_declares(wanted: str, verdict: Verdict) -> None:
-    assert doctor._python(wanted).verdict is verdict
+    assert examination._python(wanted).verdict is verdict
 
 
 def test_a_storage_folder_that_is_not_there_yet_is_tried_where_it_would_be(tmp_path: Path) -> None:
     storage = tmp_path / "runs" / "mine"
 
-    checks = doctor._storage(storage)
+    checks = examination._storage(storage)
 
     assert {check.verdict for check in checks} == {Verdict.OK}
     assert checks[0].finding == f"{storage} (will be made in {tmp_path})"
@@ -78,7 +79,7 @@ def test_storage_that_cannot_be_written_is_out_of_reach(tmp_path: Path) -> None:
     storage = tmp_path / "runs"
     storage.write_text("not a folder")
 
-    checks = doctor._storage(storage)
+    checks = examination._storage(storage)
 
     assert exit_code(checks) == 3
     assert str(storage) in failures(checks)
@@ -87,7 +88,7 @@ def test_storage_that_cannot_be_written_is_out_of_reach(tmp_path: Path) -> None:
 def test_locks_that_keep_nobody_out_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fcntl, "flock", lambda *_: None)
 
-    checks = doctor._storage(tmp_path)
+    checks = examination._storage(tmp_path)
 
     assert found("storage locks", checks).verdict is Verdict.FAIL
     assert exit_code(checks) == 3
@@ -97,28 +98,28 @@ def test_locks_that_keep_nobody_out_are_found(tmp_path: Path, monkeypatch: pytes
     ("free", "verdict"), [(10 * 1024**3, Verdict.OK), (1024**3, Verdict.WARN), (1024**2, Verdict.FAIL)]
 )
 def test_little_space_is_a_warning_and_none_a_failure(free: int, verdict: Verdict) -> None:
-    assert doctor._space(free).verdict is verdict
+    assert examination._space(free).verdict is verdict
 
 
 def test_a_temporary_folder_too_deep_for_sockets_is_found() -> None:
-    assert doctor._socket_paths(Path("/tmp")).verdict is Verdict.OK
-    assert doctor._socket_paths(Path("/tmp") / ("x" * 40)).verdict is Verdict.FAIL
+    assert examination._socket_paths(Path("/tmp")).verdict is Verdict.OK
+    assert examination._socket_paths(Path("/tmp") / ("x" * 40)).verdict is Verdict.FAIL
 
 
 @pytest.mark.parametrize(("total", "verdict"), [(64 * 1024**2, Verdict.WARN), (1024**3, Verdict.OK)])
 def test_small_shared_memory_is_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, total: int, verdict: Verdict
 ) -> None:
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: SimpleNamespace(total=total))
+    monkeypatch.setattr(examination.shutil, "disk_usage", lambda _: SimpleNamespace(total=total))
 
-    assert doctor._shared_memory(tmp_path).verdict is verdict
-    assert doctor._shared_memory(tmp_path / "missing").verdict is Verdict.OK
+    assert examination._shared_memory(tmp_path).verdict is verdict
+    assert examination._shared_memory(tmp_path / "missing").verdict is Verdict.OK
 
 
 def test_one_processor_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor.os, "sched_getaffinity", lambda _: {0})
+    monkeypatch.setattr(examination.os, "sched_getaffinity", lambda _: {0})
 
-    assert doctor._processors().verdict is Verdict.WARN
+    assert examination._processors().verdict is Verdict.WARN
 
 
 CHECKS = [
@@ -139,7 +140,7 @@ def test_the_last_line_names_every_failure() -> None:
 
 
 def test_whoever_gets_a_warning_or_a_failure_is_told_what_to_do(tmp_path: Path, torch_says: None) -> None:
-    checks = examine(tmp_path) + doctor._storage(Path("/dev/null/x")) + [doctor._space(0)]
+    checks = examine(tmp_path) + examination._storage(Path("/dev/null/x")) + [examination._space(0)]
 
     assert all(check.advice for check in checks if check.verdict is not Verdict.OK)
 
@@ -157,8 +158,8 @@ def test_a_program_that_is_not_installed_is_told_how_to_be(monkeypatch: pytest.M
     def missing(name: str) -> None:
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(doctor.metadata, "distribution", missing)
+    monkeypatch.setattr(examination.metadata, "distribution", missing)
 
-    (check,) = doctor._installation()
+    (check,) = examination._installation()
 
     assert (check.verdict, check.advice) == (Verdict.FAIL, "run `pip install .` in that folder")

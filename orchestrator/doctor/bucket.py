@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 
-from orchestrator.check import Check, Verdict
+from orchestrator.doctor.check import Check, Verdict
 from orchestrator.errors import UnreachableError
 from orchestrator.store.address import BucketAddress
 from orchestrator.store.bucket import Bucket

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from orchestrator.check import Check, Verdict
+from orchestrator.doctor.check import Check, Verdict
 
 __all__ = ["examine_compute"]
 

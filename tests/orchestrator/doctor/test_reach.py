@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.check import Verdict
-from orchestrator.reach import examine_cluster, examine_mlflow, tracking_uris
+from orchestrator.doctor.check import Verdict
+from orchestrator.doctor.reach import examine_cluster, examine_mlflow, tracking_uris
 from tests.support.folders import MadeSweep
 
 OURS = metadata.version("mlflow")
@@ -58,7 +58,7 @@ def test_a_server_is_asked_for_its_version(status: int, text: str, verdict: Verd
 
 
 def test_a_server_that_can_be_overheard_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.reach.is_in_the_clear", lambda uri: True)
+    monkeypatch.setattr("orchestrator.doctor.reach.is_in_the_clear", lambda uri: True)
 
     with answering(200, OURS) as url:
         (check,) = examine_mlflow([url])

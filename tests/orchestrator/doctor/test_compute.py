@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator import compute
-from orchestrator.check import Check, Verdict
-from orchestrator.compute import examine_compute
+from orchestrator.doctor import compute
+from orchestrator.doctor.check import Check, Verdict
+from orchestrator.doctor.compute import examine_compute
 
 ON_A_CPU = {"version": "2.14.1", "cuda": None, "devices": [], "threads": 2, "bf16_speed": 1.96}
 ON_A_GPU = {"version": "2.14.1", "cuda": "13.0", "devices": ["H200", "H200"], "threads": 8, "bf16": True}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from orchestrator.check import Check, Verdict
+from orchestrator.doctor.check import Check, Verdict
 from orchestrator.errors import OrchestratorError
 from orchestrator.mirror import Mirror, default_uri
 from orchestrator.report.views import Views

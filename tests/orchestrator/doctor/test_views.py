@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import reconcile
-from orchestrator.check import Check, Verdict
 from orchestrator.config import parse_experiment
+from orchestrator.doctor import views
+from orchestrator.doctor.check import Check, Verdict
+from orchestrator.doctor.views import examine_views
 from orchestrator.errors import UnreachableError
 from orchestrator.mirror import Mirror
-from orchestrator.reconcile import examine_views
 from orchestrator.report.views import Views
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.lease import Lease
@@ -26,7 +26,7 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RecordedSweep:
     def mirror(folder: SweepFolder) -> Mirror:
         return Mirror("http://mlflow.example", folder.paths, connect=server.open)
 
-    monkeypatch.setattr(reconcile, "_mirror", mirror)
+    monkeypatch.setattr(views, "_mirror", mirror)
     sweep = RecordedSweep(tmp_path)
     sweep.note(finished="complete")
     sweep.paths.experiment.write_text(parse_experiment(EXPERIMENT).text)
@@ -96,4 +96,4 @@ def test_views_are_made_of_the_folders_alone(sweep: RecordedSweep) -> None:
 
     Views(SweepFolder(sweep.paths)).write()
 
-    assert reconcile._differing(SweepFolder(sweep.paths)) == 0
+    assert views._differing(SweepFolder(sweep.paths)) == 0

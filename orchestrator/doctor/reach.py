@@ -11,9 +11,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.check import Check, Verdict
 from orchestrator.cluster.access import token_file
 from orchestrator.credentials import is_in_the_clear
+from orchestrator.doctor.check import Check, Verdict
 from orchestrator.errors import OrchestratorError
 from orchestrator.mirror.uri import database_path, default_uri, is_server, public_uri
 from orchestrator.store.address import BucketAddress, Storage
