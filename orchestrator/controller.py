@@ -15,7 +15,6 @@ from orchestrator.config import SweepConfig, apply
 from orchestrator.confirm import confirm_records
 from orchestrator.last_words import explain
 from orchestrator.outcome import Verdict, judge, summarise
-from orchestrator.prior import read_prior
 from orchestrator.ranking import rank
 from orchestrator.recovery import describe_cause, is_final, recover
 from orchestrator.retention import trim
@@ -24,7 +23,9 @@ from orchestrator.store.paths import SweepPaths
 from orchestrator.store.records import AttemptEnd, Duplicate, EndClass, Result, Stage, TrialRecord, TrialState
 from orchestrator.store.working_copy import place_of, refresh
 from orchestrator.store.writer import SweepWriter
-from orchestrator.study import Study, Suggestion
+from orchestrator.study.prior import read_prior
+from orchestrator.study.search import Suggestion
+from orchestrator.study.study import Study
 from orchestrator.trial.assignment import Assignment
 
 __all__ = ["Controller"]

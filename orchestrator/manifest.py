@@ -32,7 +32,7 @@ def begin_run(
 
     Commit, teacher and data stay those the sweep began with; versions are those of the newest run, and
     `runs` has those of all. `changes` are the fields that differ from the run before, `start_from` is
-    what earlier sweeps know (`orchestrator.prior`).
+    what earlier sweeps know (`orchestrator.study.prior`).
     """
     config = experiment.config
     added = _added(before, config.budget.trials) + add_trials

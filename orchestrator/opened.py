@@ -34,7 +34,7 @@ class OpenSweep:
     @cached_property
     def study(self) -> optuna.Study:
         """The search as an Optuna study in memory; the user attribute `trial` is a trial's hash."""
-        from orchestrator.study_view import study_of
+        from orchestrator.study.view import study_of
 
         return study_of(self.folder)
 

@@ -12,7 +12,7 @@ from orchestrator.manifest import gpus_before
 from orchestrator.store.folder import SweepFolder, TrialFolder
 from orchestrator.store.records import AttemptEnd, Duplicate, EndClass, Result, TrialState
 from orchestrator.store.writer import SweepWriter
-from orchestrator.study import Study
+from orchestrator.study.study import Study
 
 __all__ = ["Recovered", "describe_cause", "is_final", "recover"]
 

@@ -25,7 +25,6 @@ from orchestrator.errors import BudgetError, UnreachableError, UsageError
 from orchestrator.interrupt import Interrupt
 from orchestrator.log import logging_to
 from orchestrator.manifest import begin_run, drift, note_shape, note_teacher
-from orchestrator.prior import describe_prior, gather_prior
 from orchestrator.progress import Progress
 from orchestrator.reopen import Reopen
 from orchestrator.store.address import Storage
@@ -37,6 +36,7 @@ from orchestrator.store.records import EndClass, TrialState
 from orchestrator.store.relay import Relay
 from orchestrator.store.working_copy import copy_of, open_storage, place_of, publish, refresh
 from orchestrator.store.writer import SweepWriter
+from orchestrator.study.prior import describe_prior, gather_prior
 from orchestrator.teacher_stage import teacher_stage
 from orchestrator.vitals import Vitals
 from orchestrator.watched import Watched

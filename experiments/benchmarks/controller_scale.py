@@ -126,7 +126,7 @@ def fill(writer: SweepWriter, config: SweepConfig, template: TrialSettings, tria
     """Folders as so many finished stub trials leave them, with random parameters."""
     from orchestrator.config import apply
     from orchestrator.store.records import AttemptEnd, EndClass, Result, Stage, TrialRecord, TrialState
-    from orchestrator.study import Study
+    from orchestrator.study.study import Study
 
     study = Study(config)
     chance = random.Random(0)  # noqa: S311
@@ -218,7 +218,7 @@ def run_ours(trials: int, folder: Path, fresh: int) -> dict[str, Any]:
     from orchestrator.store.lease import Lease
     from orchestrator.store.paths import StoragePaths
     from orchestrator.store.writer import SweepWriter
-    from orchestrator.study import Study
+    from orchestrator.study.study import Study
     from orchestrator.vitals import Vitals
     from orchestrator.watched import Watched
     from orchestrator.window import Window

@@ -225,7 +225,7 @@ def _scheduled(trials: int, folder: Path, address: str, teacher: dict[str, Any])
     from orchestrator.store.lease import Lease
     from orchestrator.store.paths import StoragePaths
     from orchestrator.store.writer import SweepWriter
-    from orchestrator.study import Study
+    from orchestrator.study.study import Study
     from orchestrator.vitals import Vitals
     from orchestrator.watched import Watched
 

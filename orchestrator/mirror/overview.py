@@ -40,7 +40,7 @@ def sweep_overview(folder: SweepFolder, *, ended: bool) -> Overview:
 
 
 def _pages(folder: SweepFolder) -> list[Attachment]:
-    from orchestrator.study_view import figures_page, study_of
+    from orchestrator.study.view import figures_page, study_of
 
     pages = []
     if (figures := figures_page(study_of(folder))) is not None:

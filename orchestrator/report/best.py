@@ -8,8 +8,9 @@ from typing import Any
 from orchestrator.errors import UsageError
 from orchestrator.mirror.ledger import read_entry
 from orchestrator.mirror.uri import default_uri, public_uri
+from orchestrator.objective import objectives_of
 from orchestrator.ranking import front
-from orchestrator.report.leaderboard import infeasible, objectives_of, order
+from orchestrator.report.leaderboard import infeasible, order
 from orchestrator.store.folder import SweepFolder, TrialFolder
 from orchestrator.store.working_copy import place_of, size_of
 

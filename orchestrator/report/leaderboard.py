@@ -7,8 +7,9 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
+from orchestrator.objective import Objective, objectives_of
 from orchestrator.outcome import objective_value
 from orchestrator.ranking import Goal, front, rank, values_of
 from orchestrator.store.folder import SweepFolder, TrialFolder
@@ -16,27 +17,12 @@ from orchestrator.store.records import Stage, TrialRecord, TrialState
 
 __all__ = [
     "Confirmation",
-    "Objective",
     "broken_by",
     "confirmations",
     "infeasible",
     "leaderboard_document",
-    "objective_of",
-    "objectives_of",
     "order",
 ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Objective:
-    """What a sweep ranks by."""
-
-    metric: str = "val_accuracy"
-    """Key of a metrics line."""
-    direction: str = "maximize"
-    """maximize or minimize."""
-    of: Literal["last", "best", "mean5"] = "last"
-    """Which value of a trial counts: last, best or mean5."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,20 +39,6 @@ class Confirmation:
     """Mean accuracy on the test split; null if it was not measured."""
     test_std: float | None
     """Its sample standard deviation; null with one seed."""
-
-
-def objectives_of(manifest: Mapping[str, Any]) -> tuple[Objective, ...]:
-    """The sweep's objectives in order."""
-    noted = manifest.get("objective") or {}
-    return tuple(
-        Objective(**{key: each[key] for key in ("metric", "direction", "of") if key in each})
-        for each in (noted if isinstance(noted, list) else [noted])
-    )
-
-
-def objective_of(manifest: Mapping[str, Any]) -> Objective:
-    """The sweep's objective; of several the first, which is the one ranked by."""
-    return objectives_of(manifest)[0]
 
 
 def order(trials: Sequence[TrialFolder], objectives: Sequence[Goal]) -> list[TrialFolder]:

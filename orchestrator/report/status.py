@@ -10,8 +10,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.objective import objective_of, objectives_of
 from orchestrator.ranking import rank
-from orchestrator.report.leaderboard import objective_of, objectives_of
 from orchestrator.report.wording import fixed, label
 from orchestrator.store.folder import SweepFolder, TrialFolder
 from orchestrator.store.ownership import owner_of

@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial
 
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.paths import SweepPaths
-from orchestrator.study_view import study_of
+from orchestrator.study.view import study_of
 
 __all__ = ["Dashboard", "copy_search", "dashboard_of"]
 

@@ -17,10 +17,10 @@ from optuna.trial import create_trial
 
 from cpsc_core.seeds import stream_seed
 from orchestrator.config import SweepConfig
-from orchestrator.prior import PriorTrial
 from orchestrator.ranking import values_of
 from orchestrator.store.records import EndClass, Result, TrialState
 from orchestrator.study.by_number import BY_NUMBER
+from orchestrator.study.prior import PriorTrial
 from orchestrator.study.samplers import new_sampler
 from orchestrator.study.space import Space, suggest
 

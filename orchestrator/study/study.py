@@ -13,9 +13,9 @@ import optuna
 
 from cpsc_core.settings import TrialSettings
 from orchestrator.config import SweepConfig, setting_at
-from orchestrator.prior import PriorTrial
 from orchestrator.store.folder import TrialFolder
 from orchestrator.store.records import Duplicate
+from orchestrator.study.prior import PriorTrial
 from orchestrator.study.pruning import Pruning
 from orchestrator.study.search import Search, Suggestion
 

@@ -13,7 +13,8 @@ from orchestrator.outcome import judge
 from orchestrator.store.folder import TrialFolder
 from orchestrator.store.paths import TrialPaths
 from orchestrator.store.records import EndClass, Result, Stage, TrialRecord, TrialState
-from orchestrator.study import Study, Suggestion
+from orchestrator.study.search import Suggestion
+from orchestrator.study.study import Study
 from tests.support.simulator import template
 
 __all__ = ["Curve", "Searcher", "made_trial", "result_of"]

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.errors import UsageError
+from orchestrator.objective import objective_of
 from orchestrator.report.best import find_best
 from orchestrator.report.best_file import best_experiment
-from orchestrator.report.leaderboard import leaderboard_document, objective_of
+from orchestrator.report.leaderboard import leaderboard_document
 from orchestrator.report.status import status_document
 from orchestrator.store.folder import SweepFolder, TrialFolder
 from orchestrator.store.records import Stage, TrialState
@@ -106,7 +107,7 @@ def _curves(trials: Sequence[TrialFolder], metric: str) -> list[dict[str, Any]]:
 
 def _importances(folder: SweepFolder) -> dict[str, float]:
     # Optuna takes most of a second to import, and only a report needs it.
-    from orchestrator.study_view import importances, study_of
+    from orchestrator.study.view import importances, study_of
 
     return importances(study_of(folder))
 

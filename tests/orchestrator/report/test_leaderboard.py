@@ -9,12 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.objective import Objective
 from orchestrator.ranking import rank
 from orchestrator.report.leaderboard import (
-    Objective,
     confirmations,
     leaderboard_document,
-    objective_of,
     order,
 )
 from orchestrator.store.folder import TrialFolder
@@ -175,14 +174,3 @@ def test_of_a_long_leaderboard_only_the_rows_that_are_wanted_are_made(tmp_path: 
     whole, short = leaderboard_document(sweep.folder), leaderboard_document(sweep.folder, limit=2)
 
     assert short == whole | {"rows": whole["rows"][:2]}
-
-
-@pytest.mark.parametrize("noted", [{}, {"objective": None}, {"objective": {"metric": "val_accuracy"}}])
-def test_a_manifest_that_says_less_means_the_defaults(noted: dict[str, object]) -> None:
-    assert objective_of(noted) == Objective()
-
-
-def test_of_several_objectives_the_first_is_ranked_by() -> None:
-    noted = [{"metric": "teacher_agreement", "direction": "maximize"}, {"metric": "seconds"}]
-
-    assert objective_of({"objective": noted}).metric == "teacher_agreement"

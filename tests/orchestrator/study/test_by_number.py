@@ -5,9 +5,9 @@ import math
 
 import pytest
 
-from orchestrator.study import Study
 from orchestrator.study.by_number import grid
 from orchestrator.study.space import Space
+from orchestrator.study.study import Study
 from tests.support.searching import Searcher
 from tests.support.simulator import experiment
 

@@ -17,7 +17,7 @@ from orchestrator.store.records import EndClass
 from orchestrator.store.writer import SweepWriter
 from orchestrator.study import dashboard
 from orchestrator.study.dashboard import Dashboard, copy_search, dashboard_of
-from orchestrator.study_view import study_of
+from orchestrator.study.view import study_of
 from tests.support.simulator import KilledError, Simulator, experiment, run
 
 

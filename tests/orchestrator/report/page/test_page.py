@@ -20,7 +20,7 @@ from orchestrator.report.page.page import render_page, write_report
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.paths import StoragePaths
 from orchestrator.store.records import EndClass, TrialState
-from orchestrator.study_view import figures_page, study_of
+from orchestrator.study.view import figures_page, study_of
 from tests.support.command import EXPERIMENT
 from tests.support.folders import MadeSweep
 
@@ -278,7 +278,7 @@ def test_several_objectives_have_their_front(tmp_path: Path) -> None:
 
 
 def test_the_search_of_several_objectives_is_an_optuna_study_of_several(tmp_path: Path) -> None:
-    from orchestrator.study_view import figures_page, study_of
+    from orchestrator.study.view import figures_page, study_of
 
     goals = [{"metric": "val_accuracy", "direction": "maximize"}, {"metric": "cost", "direction": "minimize"}]
     sweep = MadeSweep(tmp_path, manifest={"objective": goals})

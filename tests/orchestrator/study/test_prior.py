@@ -7,11 +7,11 @@ import pytest
 
 from orchestrator.config import SweepConfig
 from orchestrator.errors import UsageError
-from orchestrator.prior import PriorTrial, describe_prior, gather_prior, read_prior
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.paths import SweepPaths
 from orchestrator.store.records import EndClass, TrialState
-from orchestrator.study import Study
+from orchestrator.study.prior import PriorTrial, describe_prior, gather_prior, read_prior
+from orchestrator.study.study import Study
 from tests.support.searching import Searcher
 from tests.support.simulator import Simulator, experiment, run
 

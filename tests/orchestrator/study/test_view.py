@@ -12,7 +12,7 @@ import pytest
 
 from cpsc_core.attempt import write_json
 from orchestrator.store.records import Duplicate, TrialState
-from orchestrator.study_view import figures_page, importances, study_of
+from orchestrator.study.view import figures_page, importances, study_of
 from tests.support.folders import MadeSweep
 
 DISTRIBUTION = json.dumps(

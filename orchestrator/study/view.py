@@ -1,6 +1,6 @@
 """A sweep's search as people look at it: an Optuna study of everything that was tried, and what Optuna shows.
 
-Unlike the study that a running search asks (`orchestrator.study`), this one is built from any sweep folder,
+Unlike the study that a running search asks (`orchestrator.study.study`), this one is built from any sweep folder,
 needs no experiment file, and is nobody's state.
 """
 
@@ -17,8 +17,8 @@ from optuna.distributions import json_to_distribution
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
+from orchestrator.objective import Objective, objectives_of
 from orchestrator.ranking import values_of
-from orchestrator.report.leaderboard import Objective, objectives_of
 from orchestrator.store.folder import SweepFolder, TrialFolder
 from orchestrator.store.records import TrialState
 
