@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from cpsc_core.attempt import make_folder, replacing, write_json
+from cpsc_core.attempt import make_durable, make_folder, replacing, write_json
 from orchestrator.errors import FencedError
 from orchestrator.store.folder import read_json
 from orchestrator.store.ownership import Ownership
@@ -18,6 +18,12 @@ from orchestrator.store.records import AttemptEnd, Duplicate, Result, TrialRecor
 from orchestrator.store.working_copy import copy_of, discard, publish
 
 __all__ = ["SweepWriter"]
+
+_Written = TypeVar("_Written")
+
+
+def _never(_error: OSError) -> bool:
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,26 +38,27 @@ class SweepWriter:
     """The sweep."""
     lease: Ownership
     """The right to write; checked at every record."""
+    tries_again: Callable[[OSError], bool] = _never
+    """Asked after each failure whether to write again; a record that is not written is an error otherwise."""
 
     def write_manifest(self, content: Mapping[str, Any]) -> None:
         """Replace manifest.json."""
         self.lease.check()
-        write_json(self.paths.manifest, content)
+        self._insist(lambda: write_json(self.paths.manifest, content))
         publish(self.paths.manifest)
 
     def write_experiment(self, text: str) -> None:
         """Replace sweep.yaml."""
         self.lease.check()
-        with replacing(self.paths.experiment) as draft:
-            draft.write_text(text, encoding="utf-8")
+        self._insist(lambda: _replace(self.paths.experiment, text))
         publish(self.paths.experiment)
 
     def write_trial(self, record: TrialRecord) -> None:
         """Commit what a trial is, before it starts; a trial that exists already is left alone."""
         self.lease.check()
         paths = self.paths.trial(record.name)
-        make_folder(paths.attempts)
-        _create(paths.record, record.to_dict())
+        self._insist(lambda: make_folder(paths.attempts))
+        self._create(paths.record, record.to_dict())
         publish(paths.record)
 
     def write_result(self, name: str, result: Result) -> None:
@@ -62,13 +69,13 @@ class SweepWriter:
         """
         self.lease.check()
         path = self.paths.trial(name).result
-        if not _create(path, result.to_dict()):
+        if not self._create(path, result.to_dict()):
             there = read_json(path) or {}
             if there.get("generation", 0) >= result.generation:
                 raise FencedError(
                     f"trial {name} already has a result ({there.get('state')}); nothing is written"
                 )
-            write_json(path, result.to_dict())
+            self._insist(lambda: write_json(path, result.to_dict()))
         publish(path)
 
     def begin_attempt(self, name: str, attempt: int) -> None:
@@ -84,16 +91,16 @@ class SweepWriter:
         """Write how one attempt ended; the first word about an attempt stands."""
         self.lease.check()
         paths = self.paths.trial(name).attempt(attempt)
-        make_folder(paths.root)
-        _create(paths.end, end.to_dict())
+        self._insist(lambda: make_folder(paths.root))
+        self._create(paths.end, end.to_dict())
         publish(paths.end)
 
     def write_duplicate(self, duplicate: Duplicate) -> None:
         """Commit a suggestion that named a trial which already exists."""
         self.lease.check()
-        make_folder(self.paths.duplicates)
+        self._insist(lambda: make_folder(self.paths.duplicates))
         path = self.paths.duplicate(duplicate.number)
-        _create(path, duplicate.to_dict())
+        self._create(path, duplicate.to_dict())
         publish(path)
 
     def reopen(self, name: str) -> None:
@@ -106,24 +113,40 @@ class SweepWriter:
         publish(old_result)
         discard(trial.result)  # whoever dies before it leaves the trial finished
 
+    def _create(self, path: Path, content: Mapping[str, Any]) -> bool:
+        created = self._insist(lambda: _create(path, content))
+        if created:
+            self._insist(lambda: make_durable(path.parent))
+        return created
+
+    def _insist(self, write: Callable[[], _Written]) -> _Written:
+        """Write something that may be written twice, again and again as long as that makes sense."""
+        while True:
+            try:
+                return write()
+            except OSError as error:
+                if not self.tries_again(error):
+                    raise
+                self.lease.check()  # somebody may have taken over meanwhile
+
 
 def _create(path: Path, content: Mapping[str, Any]) -> bool:
-    """Create a JSON file whole and durably; False, and nothing written, if it already exists."""
+    """Create a JSON file, whole or not at all; False, and nothing written, if it already exists."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
-    with draft.open("w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
     try:
+        with draft.open("w", encoding="utf-8") as file:
+            json.dump(content, file, indent=1)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
         os.link(draft, path)
     except FileExistsError:
         return False
     finally:
-        draft.unlink()
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        draft.unlink(missing_ok=True)
     return True
+
+
+def _replace(path: Path, text: str) -> None:
+    with replacing(path) as draft:
+        draft.write_text(text, encoding="utf-8")

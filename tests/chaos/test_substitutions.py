@@ -220,7 +220,6 @@ def write_in_place(patch: pytest.MonkeyPatch) -> None:
             json.dump(content, file)
             file.flush()
             os.fsync(file.fileno())
-        sync_folder(path.parent)
         return True
 
     patch.setattr(writer, "_create", create)
@@ -233,16 +232,9 @@ def rename_what_is_not_synced(patch: pytest.MonkeyPatch) -> None:
         draft = path.with_suffix(".new")
         draft.write_text(json.dumps(content))
         draft.rename(path)
-        sync_folder(path.parent)
         return True
 
     patch.setattr(writer, "_create", create)
-
-
-def sync_folder(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    os.fsync(handle)
-    os.close(handle)
 
 
 def own_what_others_own(patch: pytest.MonkeyPatch) -> None:
