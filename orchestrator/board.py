@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from statistics import fmean
 from typing import Any
 
-from orchestrator.controller import Controller
+from orchestrator.controller.controller import Controller
 from orchestrator.decide import Standing
 from orchestrator.progress import Board, Row
 from orchestrator.store.records import Stage, TrialState

@@ -20,7 +20,7 @@ from orchestrator.cluster.scratch import new_scratch, remove_scratch
 from orchestrator.cluster.session import open_cluster
 from orchestrator.cluster.shape import Shape
 from orchestrator.config import Experiment, SweepConfig, changes, difference, parse_experiment
-from orchestrator.controller import Controller
+from orchestrator.controller.controller import Controller
 from orchestrator.errors import BudgetError, UnreachableError, UsageError
 from orchestrator.interrupt import Interrupt
 from orchestrator.log import logging_to

@@ -6,7 +6,7 @@ import time
 from typing import Any, Protocol
 
 from orchestrator.board import Drawing, Pace
-from orchestrator.controller import Controller
+from orchestrator.controller.controller import Controller
 from orchestrator.progress import Progress
 from orchestrator.store.records import EndClass
 from orchestrator.trial.assignment import Assignment

@@ -211,7 +211,7 @@ def run_ours(trials: int, folder: Path, fresh: int) -> dict[str, Any]:
     from orchestrator.cluster.session import open_cluster
     from orchestrator.cluster.shape import Shape
     from orchestrator.config import parse_experiment
-    from orchestrator.controller import Controller
+    from orchestrator.controller.controller import Controller
     from orchestrator.mirror import Mirror
     from orchestrator.progress import PlainProgress
     from orchestrator.report.views import Views

@@ -220,7 +220,7 @@ def _scheduled(trials: int, folder: Path, address: str, teacher: dict[str, Any])
     from orchestrator.cluster.session import open_cluster
     from orchestrator.cluster.shape import Shape
     from orchestrator.config import parse_experiment
-    from orchestrator.controller import Controller
+    from orchestrator.controller.controller import Controller
     from orchestrator.progress import PlainProgress
     from orchestrator.store.lease import Lease
     from orchestrator.store.paths import StoragePaths

@@ -12,7 +12,7 @@ from orchestrator.store.address import Storage
 from orchestrator.store.working_copy import place_of
 
 if TYPE_CHECKING:
-    from orchestrator.retention import Litter
+    from orchestrator.controller.retention import Litter
 
 __all__ = ["TIDYING"]
 
@@ -33,7 +33,7 @@ def _gc(sweep: str, storage: Storage, dry_run: bool, as_json: bool) -> None:
       cpsc-orchestrate gc digits --dry-run
       cpsc-orchestrate gc digits
     """
-    from orchestrator.retention import find_litter, remove_litter
+    from orchestrator.controller.retention import find_litter, remove_litter
     from orchestrator.store.folder import find_sweep
     from orchestrator.store.ownership import note_of, own
 

@@ -1,6 +1,6 @@
 """A sweep's search as people look at it: an Optuna study of everything that was tried, and what Optuna shows.
 
-Unlike the study that a running search asks (`orchestrator.study.study`), this one is built from any sweep folder,
+Unlike the study of a running search (`orchestrator.study.study`), this one is built from any sweep folder,
 needs no experiment file, and is nobody's state.
 """
 

@@ -24,7 +24,7 @@ from cpsc_core.trial import run_trial
 from cpsc_core.weights import build_network, save_tensors
 from orchestrator.cluster.shape import Shape
 from orchestrator.config import SweepConfig, parse_experiment
-from orchestrator.controller import Controller
+from orchestrator.controller.controller import Controller
 from orchestrator.store.lease import Lease
 from orchestrator.store.paths import StoragePaths, SweepPaths
 from orchestrator.store.records import EndClass

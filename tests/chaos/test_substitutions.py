@@ -22,7 +22,7 @@ import torch
 from cpsc_core import checkpoint
 from cpsc_core.attempt import AttemptPaths
 from cpsc_core.trial import run_trial
-from orchestrator.controller import Controller
+from orchestrator.controller.controller import Controller
 from orchestrator.errors import FencedError, OwnedError
 from orchestrator.store import folder, lease, writer
 from orchestrator.store.drafts import remove_stale_drafts

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from orchestrator.board import Drawing, Pace
-from orchestrator.controller import Controller
+from orchestrator.controller.controller import Controller
 from orchestrator.store.records import EndClass, TrialState
 from tests.support.simulator import Simulator, experiment, run
 

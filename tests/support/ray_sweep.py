@@ -16,7 +16,7 @@ from cpsc_core.settings import TeacherSettings, TrialSettings
 from orchestrator.cluster.capacity import Fixed, Places
 from orchestrator.cluster.shape import Shape
 from orchestrator.config import SweepConfig
-from orchestrator.controller import Controller
+from orchestrator.controller.controller import Controller
 from orchestrator.store.folder import SweepFolder, TrialFolder, read_json
 from orchestrator.store.lease import Lease
 from orchestrator.store.paths import SweepPaths

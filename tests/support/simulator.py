@@ -22,7 +22,7 @@ from cpsc_core.attempt import (
 from cpsc_core.settings import DataSettings, TeacherSettings, TrainSettings, TrialSettings
 from orchestrator.cluster.shape import Shape
 from orchestrator.config import SweepConfig, parse_experiment
-from orchestrator.controller import Controller
+from orchestrator.controller.controller import Controller
 from orchestrator.store.lease import Lease
 from orchestrator.store.paths import SweepPaths, TrialPaths
 from orchestrator.store.records import EndClass

@@ -18,7 +18,7 @@ from optuna.trial import TrialState as OptunaState
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.search.optuna import OptunaSearch
 
-from orchestrator.controller import Controller
+from orchestrator.controller.controller import Controller
 from orchestrator.report.best import find_best
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.lease import Lease

@@ -12,7 +12,7 @@ import pytest
 
 from cpsc_core.attempt import read_lines
 from cpsc_core.settings import TeacherSettings
-from orchestrator.controller import Controller
+from orchestrator.controller.controller import Controller
 from orchestrator.errors import FencedError
 from orchestrator.store.folder import read_json
 from orchestrator.store.records import EndClass, TrialState

@@ -11,7 +11,7 @@ from cpsc_core.attempt import read_lines
 from cpsc_core.settings import TeacherSettings
 from orchestrator.cluster.capacity import Fixed
 from orchestrator.cluster.shape import Shape
-from orchestrator.controller import Controller
+from orchestrator.controller.controller import Controller
 from orchestrator.store.lease import Lease
 from orchestrator.store.paths import SweepPaths
 from orchestrator.store.records import TrialState

@@ -13,7 +13,7 @@ import pytest
 from cpsc_core.attempt import make_folder, read_lines
 from orchestrator.cluster.shape import Shape
 from orchestrator.config import SweepConfig
-from orchestrator.controller import Controller
+from orchestrator.controller.controller import Controller
 from orchestrator.store.folder import SweepFolder, TrialFolder
 from orchestrator.store.lease import Lease
 from orchestrator.store.paths import SweepPaths, TrialPaths

@@ -5,8 +5,8 @@ import torch
 
 from cpsc_core.attempt import AttemptPaths, append_line
 from cpsc_core.checkpoint import save_checkpoint
+from orchestrator.controller.retention import find_litter, remove_litter, trim
 from orchestrator.errors import FencedError
-from orchestrator.retention import find_litter, remove_litter, trim
 from orchestrator.store.lease import Lease
 from orchestrator.store.records import TrialState
 from tests.support.folders import MadeSweep

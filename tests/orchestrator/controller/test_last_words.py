@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cpsc_core.attempt import AttemptPaths
-from orchestrator.last_words import explain
+from orchestrator.controller.last_words import explain
 from orchestrator.store.records import AttemptEnd, EndClass
 
 LINE = "2026-01-02 03:04:05,678 INFO cpsc_core.trial: epoch {}"

@@ -12,15 +12,16 @@ from cpsc_core.settings import TrialSettings
 from orchestrator import decide as d
 from orchestrator.cluster.shape import Shape
 from orchestrator.config import SweepConfig, apply
-from orchestrator.confirm import confirm_records
-from orchestrator.last_words import explain
+from orchestrator.controller.last_words import explain
+from orchestrator.controller.planned import confirm_records, duplicate_record, search_record
+from orchestrator.controller.recovery import describe_cause, is_final, recover
+from orchestrator.controller.retention import trim
+from orchestrator.controller.rules import rules_of
 from orchestrator.outcome import Verdict, judge, summarise
 from orchestrator.ranking import rank
-from orchestrator.recovery import describe_cause, is_final, recover
-from orchestrator.retention import trim
 from orchestrator.store.folder import SweepFolder, TrialFolder
 from orchestrator.store.paths import SweepPaths
-from orchestrator.store.records import AttemptEnd, Duplicate, EndClass, Result, Stage, TrialRecord, TrialState
+from orchestrator.store.records import AttemptEnd, EndClass, Result, TrialState
 from orchestrator.store.working_copy import place_of, refresh
 from orchestrator.store.writer import SweepWriter
 from orchestrator.study.prior import read_prior
@@ -52,7 +53,7 @@ class Controller:
         self._writer = writer
         self._shape = shape
         self._clock = clock
-        recovered = recover(writer, self.study, _rules(config))
+        recovered = recover(writer, self.study, rules_of(config))
         self.state = recovered.state
         self.newest = recovered.newest
         self.causes = recovered.causes
@@ -203,19 +204,12 @@ class Controller:
         if name in self.state.trials:
             self._note_duplicate(suggestion, name)
         else:
-            self._writer.write_trial(self._record(name, suggestion, settings))
+            self._writer.write_trial(search_record(suggestion, settings, **self._stamp()))
             self._decide(d.Suggested(name))
 
     def _note_duplicate(self, suggestion: Suggestion, name: str) -> None:
-        duplicate = Duplicate(
-            number=suggestion.number,
-            name=name,
-            params=suggestion.params,
-            distributions=suggestion.distributions,
-            system_attrs=suggestion.system_attrs,
-            generation=self._writer.lease.generation,
-        )
-        self._writer.write_duplicate(duplicate)
+        generation = self._writer.lease.generation
+        self._writer.write_duplicate(duplicate_record(suggestion, name, generation))
         self._decide(d.Duplicated(name))
         trial = self._read(name)
         if trial.result is None:
@@ -226,24 +220,14 @@ class Controller:
     def _plan_confirm(self) -> None:
         trials = SweepFolder(self.paths).trials()
         best = rank(trials, self.config.objectives)[: self.config.confirm.top]
-        stamp = {"created": self._clock(), "generation": self._writer.lease.generation}
-        records = confirm_records(best, self.config.confirm.seeds, **stamp)
+        records = confirm_records(best, self.config.confirm.seeds, **self._stamp())
         for record in records:
             self._writer.write_trial(record)
         self._decide(d.Confirmed(tuple(record.name for record in records)))
 
-    def _record(self, name: str, suggestion: Suggestion, settings: TrialSettings) -> TrialRecord:
-        return TrialRecord(
-            name=name,
-            number=suggestion.number,
-            stage=Stage.SEARCH,
-            params=suggestion.params,
-            distributions=suggestion.distributions,
-            system_attrs=suggestion.system_attrs,
-            settings=settings.to_dict(),
-            created=self._clock(),
-            generation=self._writer.lease.generation,
-        )
+    def _stamp(self) -> dict[str, Any]:
+        """What is put on the record of every trial."""
+        return {"created": self._clock(), "generation": self._writer.lease.generation}
 
     def _assign(self, action: d.RunTrial) -> Assignment:
         trial = self._read(action.name)
@@ -296,17 +280,3 @@ class Controller:
             detail = f"pruned after epoch {trial.epoch} by {self.config.pruner.name}"
             self._commit(self._decide(d.Reported(trial.name, True, detail)), newest)
             self._decide(d.Ended(name=trial.name, ended=EndClass.PRUNED, now=self._clock()))
-
-
-def _rules(config: SweepConfig) -> d.Rules:
-    budget = config.budget
-    return d.Rules(
-        trials=budget.trials,
-        retry={EndClass(name): limit for name, limit in config.retry.limits().items()},
-        confirm=config.confirm.top > 0,
-        seconds=None if budget.hours is None else budget.hours * 3600.0,
-        gpu_seconds=None if budget.gpu_hours is None else budget.gpu_hours * 3600.0,
-        plateau_trials=budget.plateau.trials if budget.plateau else None,
-        plateau_delta=budget.plateau.min_delta if budget.plateau else 0.0,
-        maximise=config.objectives[0].direction == "maximize",
-    )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cpsc_core.settings import TrainSettings
 from orchestrator.config import SweepConfig
-from orchestrator.controller import Controller
+from orchestrator.controller.controller import Controller
 from orchestrator.ranking import front
 from orchestrator.report.leaderboard import infeasible
 from orchestrator.store.folder import SweepFolder, TrialFolder
