@@ -79,6 +79,10 @@ FINAL_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda root: add_lines(root / "trials/b/attempts/1", '{"epo'),
         "b/attempts/1/metrics.jsonl has the torn line '{\"epo",
     ),
+    "a line of no epoch": (
+        lambda root: add_lines(root / "trials/b/attempts/1", "[1]\n"),
+        "b/attempts/1/metrics.jsonl has the torn line '[1]",
+    ),
     "an epoch twice": (
         lambda root: add_lines(root / "trials/b/attempts/1", line(2)),
         "b/attempts/1/metrics.jsonl has epochs [1, 2, 2, 3]",
@@ -99,6 +103,17 @@ def test_it_has_nothing_against_a_sweep_that_goes_well(sweep: Path) -> None:
     witness = Witness(sweep)
 
     witness.look()
+    finish(sweep)
+    witness.close()
+
+    assert witness.complaints == []
+
+
+@pytest.mark.parametrize("damage", ['{"epo', "[1]\n{}\n", "\0\n"])
+def test_it_has_nothing_against_damage_in_an_attempt_that_was_gone_on_from(sweep: Path, damage: str) -> None:
+    add_lines(sweep / "trials/a/attempts/1", damage)
+    witness = Witness(sweep)
+
     finish(sweep)
     witness.close()
 

@@ -123,6 +123,8 @@ class Witness:
         for text in raw.splitlines():
             try:
                 line = json.loads(text)
+                if not isinstance(line, dict) or "epoch" not in line:
+                    raise ValueError(text)
                 found.append({key: line[key] for key in sorted(line) if key not in _CLOCK_OF_A_LINE})
             except ValueError:
                 if strict:
