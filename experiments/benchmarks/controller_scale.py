@@ -26,7 +26,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -67,40 +66,6 @@ sampler: {name: tpe}
 pruner: {name: none}
 confirm: {top: 0}
 """
-
-
-@dataclass
-class Ledger:
-    """Processor seconds by what they were spent on, and how they stood at every so many trials."""
-
-    spent: dict[str, float] = field(default_factory=dict)
-    marks: list[dict[str, float]] = field(default_factory=list)
-
-    def charge(self, owner: Any, method: str, to: str) -> None:
-        """Charge every call of a method to an account; what it calls in turn is part of it."""
-        call = getattr(owner, method)
-
-        def charged(*given: Any, **named: Any) -> Any:
-            before = time.thread_time()
-            try:
-                return call(*given, **named)
-            finally:
-                self.spent[to] = self.spent.get(to, 0.0) + time.thread_time() - before
-
-        setattr(owner, method, charged)
-
-    def mark(self, trials: int) -> None:
-        """Note how the accounts stand; to be called on the controller's thread."""
-        here = {"trials": trials, "wall": time.monotonic(), "controller": time.thread_time()}
-        self.marks.append(here | self.spent)
-
-    def per_trial(self, first: int, last: int) -> dict[str, float]:
-        """Milliseconds per trial between two marks, by account; `scheduling` is the rest of the thread."""
-        begin, end = self.marks[first], self.marks[last]
-        count = end["trials"] - begin["trials"]
-        spent = {key: (end[key] - begin.get(key, 0.0)) * 1e3 / count for key in end if key != "trials"}
-        rest = spent.pop("controller") - spent.get("suggestion", 0.0) - spent.get("commit", 0.0)
-        return {"scheduling": rest, **spent}
 
 
 def install_stub(folder: Path) -> dict[str, Any]:
@@ -178,7 +143,7 @@ def fill(writer: SweepWriter, config: SweepConfig, template: TrialSettings, tria
 
 
 class Shut:
-    """A window (`orchestrator.window.Window`) with the Parquet views and without a mirror."""
+    """A window (`orchestrator.sweep.window.Window`) with the Parquet views and without a mirror."""
 
     def __init__(self, paths: SweepPaths) -> None:
         from orchestrator.report.views import Views, ViewsKeeper
@@ -204,8 +169,9 @@ def run_ours(trials: int, folder: Path, fresh: int) -> dict[str, Any]:
     fresh = min(fresh, trials)
     every = min(100, fresh // 4)
     teacher = install_stub(folder)
+    from ledger import Ledger, Marking
+
     from cpsc_core.settings import DataSettings, TeacherSettings, TrialSettings
-    from orchestrator.board import Pace
     from orchestrator.cluster.capacity import Fixed
     from orchestrator.cluster.scratch import new_scratch
     from orchestrator.cluster.session import open_cluster
@@ -213,15 +179,15 @@ def run_ours(trials: int, folder: Path, fresh: int) -> dict[str, Any]:
     from orchestrator.config import parse_experiment
     from orchestrator.controller.controller import Controller
     from orchestrator.mirror import Mirror
-    from orchestrator.progress import PlainProgress
     from orchestrator.report.views import Views
     from orchestrator.store.lease import Lease
     from orchestrator.store.paths import StoragePaths
     from orchestrator.store.writer import SweepWriter
     from orchestrator.study.study import Study
-    from orchestrator.vitals import Vitals
-    from orchestrator.watched import Watched
-    from orchestrator.window import Window
+    from orchestrator.sweep.board import Pace
+    from orchestrator.sweep.progress import PlainProgress
+    from orchestrator.sweep.vitals import Vitals
+    from orchestrator.sweep.window import Window
 
     config = parse_experiment(EXPERIMENT, [f"budget.trials={trials}"]).config
     template = TrialSettings(
@@ -243,15 +209,6 @@ def run_ours(trials: int, folder: Path, fresh: int) -> dict[str, Any]:
     shape = Shape(workers=1, cpus=1, gpus=0)
     scratch = new_scratch()
 
-    class Marking(Watched):
-        ends = 0
-
-        def hear_end(self, *heard: Any) -> None:
-            super().hear_end(*heard)
-            self.ends += 1
-            if self.ends % every == 0:
-                ledger.mark(self.ends)
-
     with Lease.acquire(paths.lease) as lease, open_cluster(None, scratch) as cluster:
         from orchestrator.trial.tune import run_trials
 
@@ -264,8 +221,9 @@ def run_ours(trials: int, folder: Path, fresh: int) -> dict[str, Any]:
         controller = Controller(config, template, writer, shape)
         pace, progress = Pace(time.monotonic, 1), PlainProgress(io.StringIO())
         with window, Vitals(cluster.lost, "") as vitals:
-            watched = Marking(controller, pace, progress, window.mirror, vitals)
-            run_trials(watched, places=Fixed(1), scratch=scratch)
+            orders = Marking(controller, pace, progress, window.mirror, vitals)
+            orders.note_in(ledger, range(every, fresh + 1, every))
+            run_trials(orders, places=Fixed(1), scratch=scratch)
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         began = time.monotonic()
         again = Controller(config, template, writer, shape)

@@ -32,7 +32,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from controller_scale import EXPERIMENT, Ledger, install_stub
+from controller_scale import EXPERIMENT, install_stub
 
 RANKS = {"one rank, two threads": (1, 2), "two ranks, one thread": (2, 1)}
 BATCH, ITERATIONS, EPOCHS = 256, 4, 4
@@ -213,21 +213,22 @@ def schedule(trials: int, folder: Path, cpus: tuple[int, ...]) -> dict[str, floa
 
 
 def _scheduled(trials: int, folder: Path, address: str, teacher: dict[str, Any]) -> dict[str, float]:
+    from ledger import Ledger, Marking
+
     from cpsc_core.settings import DataSettings, TeacherSettings, TrialSettings
-    from orchestrator.board import Pace
     from orchestrator.cluster.places import open_places
     from orchestrator.cluster.scratch import new_scratch
     from orchestrator.cluster.session import open_cluster
     from orchestrator.cluster.shape import Shape
     from orchestrator.config import parse_experiment
     from orchestrator.controller.controller import Controller
-    from orchestrator.progress import PlainProgress
     from orchestrator.store.lease import Lease
     from orchestrator.store.paths import StoragePaths
     from orchestrator.store.writer import SweepWriter
     from orchestrator.study.study import Study
-    from orchestrator.vitals import Vitals
-    from orchestrator.watched import Watched
+    from orchestrator.sweep.board import Pace
+    from orchestrator.sweep.progress import PlainProgress
+    from orchestrator.sweep.vitals import Vitals
 
     config = parse_experiment(EXPERIMENT, [f"budget.trials={trials}", "sampler={name: random}"]).config
     template = TrialSettings(
@@ -246,15 +247,6 @@ def _scheduled(trials: int, folder: Path, address: str, teacher: dict[str, Any])
     paths.trials.mkdir(parents=True)
     shape, scratch = Shape(workers=1, cpus=1, gpus=0), new_scratch()
 
-    class Marking(Watched):
-        ends = 0
-
-        def hear_end(self, *heard: Any) -> None:
-            super().hear_end(*heard)
-            self.ends += 1
-            if self.ends in (trials // 4, trials):
-                ledger.mark(self.ends)
-
     with (
         Lease.acquire(paths.lease) as lease,
         open_cluster(address, scratch) as cluster,
@@ -265,8 +257,9 @@ def _scheduled(trials: int, folder: Path, address: str, teacher: dict[str, Any])
         controller = Controller(config, template, SweepWriter(paths, lease), shape)
         pace, progress = Pace(time.monotonic, 3), PlainProgress(io.StringIO())
         with Vitals(cluster.lost, "") as vitals:
-            watched = Marking(controller, pace, progress, _Blind(), vitals)
-            run_trials(watched, places=places, scratch=scratch)
+            orders = Marking(controller, pace, progress, _Blind(), vitals)
+            orders.note_in(ledger, (trials // 4, trials))
+            run_trials(orders, places=places, scratch=scratch)
     spent = ledger.per_trial(0, 1)
     return {"controller": spent["scheduling"] + spent["suggestion"] + spent["commit"], "wall": spent["wall"]}
 

@@ -27,7 +27,7 @@ from orchestrator.store.ownership import owner_of
 from orchestrator.store.records import EndClass
 
 if TYPE_CHECKING:
-    from orchestrator.sweep import Outcome
+    from orchestrator.sweep.run import Outcome
 
 __all__ = ["RUNNING"]
 
@@ -65,8 +65,8 @@ def _sweep(file: Path, overrides: tuple[str, ...], storage: Storage | None, addr
       cpsc-orchestrate sweep experiments/digits.yaml --set budget.trials=8
     """
     from orchestrator.config import load_experiment
-    from orchestrator.progress import progress_for
-    from orchestrator.sweep import run_sweep
+    from orchestrator.sweep.commands import run_sweep
+    from orchestrator.sweep.progress import progress_for
 
     experiment = load_experiment(file, overrides)
     storage = storage or experiment.config.storage
@@ -106,8 +106,8 @@ def _resume(sweep: str, storage: Storage, **choices: Any) -> None:
       cpsc-orchestrate resume digits --cause out_of_memory --add-trials 16
       cpsc-orchestrate resume digits --set budget.hours=8
     """
-    from orchestrator.progress import progress_for
-    from orchestrator.sweep import resume_sweep
+    from orchestrator.sweep.commands import resume_sweep
+    from orchestrator.sweep.progress import progress_for
 
     folder = find_sweep(sweep, storage)
     with progress_for(sys.stdout) as progress:
@@ -126,7 +126,7 @@ def _stop(sweep: str, storage: Storage) -> None:
     Example:
       cpsc-orchestrate stop digits
     """
-    from orchestrator.sweep import request_stop
+    from orchestrator.sweep.commands import request_stop
 
     folder = find_sweep(sweep, storage)
     owner = owner_of(folder.paths)
@@ -152,8 +152,8 @@ def _teacher(file: Path, overrides: tuple[str, ...], storage: Storage | None, as
       cpsc-orchestrate teacher experiments/digits.yaml
     """
     from orchestrator.config import load_experiment
-    from orchestrator.progress import progress_for
-    from orchestrator.teacher_stage import make_teacher
+    from orchestrator.sweep.progress import progress_for
+    from orchestrator.sweep.teacher_stage import make_teacher
 
     experiment = load_experiment(file, overrides)
     storage = storage or experiment.config.storage

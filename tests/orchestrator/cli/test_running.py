@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from orchestrator import sweep as stages
-from orchestrator import teacher_stage
 from orchestrator.errors import OwnedError
 from orchestrator.store.lease import Lease
 from orchestrator.store.records import TrialState
-from orchestrator.sweep import Outcome
+from orchestrator.sweep import commands, teacher_stage
+from orchestrator.sweep.run import Outcome
 from tests.support.folders import MadeSweep
 
 FILE = """
@@ -60,8 +59,8 @@ def ending(monkeypatch: pytest.MonkeyPatch, sweep: MadeSweep) -> Callable[..., l
             calls.append(SimpleNamespace(subject=subject, **options))
             return Outcome(exit_code=exit_code, sweep=sweep.paths, message=message)
 
-        monkeypatch.setattr(stages, "run_sweep", carry_out)
-        monkeypatch.setattr(stages, "resume_sweep", carry_out)
+        monkeypatch.setattr(commands, "run_sweep", carry_out)
+        monkeypatch.setattr(commands, "resume_sweep", carry_out)
         return calls
 
     return end
@@ -199,7 +198,7 @@ def test_a_sweep_that_somebody_else_owns_names_the_owner(
             Lease.acquire(sweep.paths.lease)
         raise AssertionError
 
-    monkeypatch.setattr(stages, "run_sweep", owned)
+    monkeypatch.setattr(commands, "run_sweep", owned)
 
     result = run("sweep", str(file))
 

@@ -284,7 +284,7 @@ def test_ray_does_not_take_the_signals_that_ask_for_a_checkpoint(scratch: Path) 
 
 def test_the_modules_of_controller_and_driver_import_without_torch() -> None:
     script = (
-        "import sys, orchestrator.sweep, orchestrator.trial.tune, orchestrator.trial.driver, "
+        "import sys, orchestrator.sweep.commands, orchestrator.trial.tune, orchestrator.trial.driver, "
         "orchestrator.trial.teacher, orchestrator.mirror\n"
         "sys.exit('torch' in sys.modules)"
     )

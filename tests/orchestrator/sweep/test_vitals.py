@@ -5,11 +5,11 @@ import time
 import pytest
 
 from orchestrator.errors import UnreachableError
-from orchestrator.vitals import Vitals
+from orchestrator.sweep.vitals import Vitals
 
 CAUGHT = """
 import time
-from orchestrator.vitals import Vitals
+from orchestrator.sweep.vitals import Vitals
 with Vitals(lambda: {"gcs_server"}, "go on with `x`", grace_seconds=0.1):
     time.sleep(60)
 """

@@ -11,11 +11,11 @@ import pytest
 
 from orchestrator.config import parse_experiment
 from orchestrator.errors import UnreachableError, UsageError
-from orchestrator.progress import progress_for
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.paths import StoragePaths
 from orchestrator.store.writer import SweepWriter
-from orchestrator.sweep import resume_sweep, run_sweep
+from orchestrator.sweep.commands import resume_sweep, run_sweep
+from orchestrator.sweep.progress import progress_for
 from tests.support.simulator import EXPERIMENT, SPACE
 
 NOBODY = "127.0.0.1:1"

@@ -12,10 +12,10 @@ from orchestrator.config import SweepConfig
 from orchestrator.credentials import is_in_the_clear
 from orchestrator.errors import OrchestratorError
 from orchestrator.mirror import Background, Mirror, default_uri, public_uri
-from orchestrator.notify import Notifier
 from orchestrator.report.views import Views, ViewsKeeper
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.paths import SweepPaths
+from orchestrator.sweep.notify import Notifier
 
 __all__ = ["Window"]
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.progress import Board, LiveProgress, PlainProgress, Row, progress_for
 from orchestrator.store.records import Stage, TrialState
+from orchestrator.sweep.progress import Board, LiveProgress, PlainProgress, Row, progress_for
 
 NOON = time.mktime((2026, 1, 2, 12, 0, 0, 0, 0, -1))
 

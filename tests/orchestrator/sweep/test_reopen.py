@@ -3,12 +3,12 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import UsageError
-from orchestrator.reopen import Reopen
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.lease import Lease
 from orchestrator.store.paths import SweepPaths
 from orchestrator.store.records import EndClass, TrialState
 from orchestrator.store.writer import SweepWriter
+from orchestrator.sweep.reopen import Reopen
 from tests.support.simulator import Simulator, experiment, run
 
 CONFIG = ("pruner.name=none", "budget.trials=3", "sampler.name=random", "confirm.top=0")

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.notify import Notifier, message
 from orchestrator.store.records import TrialState
+from orchestrator.sweep.notify import Notifier, message
 from tests.support.folders import MadeSweep
 
 SECRET = "T000-B000-hunter2"

@@ -1,50 +1,48 @@
-"""The stages of a sweep: teacher, search, confirm, report. Takes the lease, starts or joins Ray."""
+"""One run of a sweep's controller: takes the lease, starts or joins Ray, goes through the stages."""
 
 from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cpsc_core.attempt import make_folder
 from cpsc_core.card import TeacherCard
 from cpsc_core.settings import TrialSettings
-from orchestrator.board import Pace
 from orchestrator.cluster.capacity import Cluster, Places
 from orchestrator.cluster.places import open_places
 from orchestrator.cluster.scratch import new_scratch, remove_scratch
 from orchestrator.cluster.session import open_cluster
 from orchestrator.cluster.shape import Shape
-from orchestrator.config import Experiment, SweepConfig, changes, difference, parse_experiment
+from orchestrator.config import Experiment, SweepConfig
 from orchestrator.controller.controller import Controller
 from orchestrator.errors import BudgetError, UnreachableError, UsageError
-from orchestrator.interrupt import Interrupt
-from orchestrator.log import logging_to
-from orchestrator.manifest import begin_run, drift, note_shape, note_teacher
-from orchestrator.progress import Progress
-from orchestrator.reopen import Reopen
-from orchestrator.store.address import Storage
+from orchestrator.manifest import drift, note_shape, note_teacher
 from orchestrator.store.drafts import remove_stale_drafts
 from orchestrator.store.folder import SweepFolder
-from orchestrator.store.ownership import own, owner_of
+from orchestrator.store.ownership import own
 from orchestrator.store.paths import StoragePaths, SweepPaths
 from orchestrator.store.records import EndClass, TrialState
 from orchestrator.store.relay import Relay
-from orchestrator.store.working_copy import copy_of, open_storage, place_of, publish, refresh
+from orchestrator.store.working_copy import copy_of, place_of, refresh
 from orchestrator.store.writer import SweepWriter
-from orchestrator.study.prior import describe_prior, gather_prior
-from orchestrator.teacher_stage import teacher_stage
-from orchestrator.vitals import Vitals
-from orchestrator.watched import Watched
-from orchestrator.window import Window
+from orchestrator.sweep.board import Pace
+from orchestrator.sweep.interrupt import Interrupt
+from orchestrator.sweep.log import logging_to
+from orchestrator.sweep.preparation import prepare
+from orchestrator.sweep.progress import Progress
+from orchestrator.sweep.reopen import Reopen
+from orchestrator.sweep.teacher_stage import teacher_stage
+from orchestrator.sweep.vitals import Vitals
+from orchestrator.sweep.watched import Watched
+from orchestrator.sweep.window import Window
 
 _STORAGE_FAILS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE})
 
-__all__ = ["Outcome", "owner", "request_stop", "resume_sweep", "run_sweep"]
+__all__ = ["Outcome", "Run"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,59 +57,7 @@ class Outcome:
     """What happened and the next command, unless all went well."""
 
 
-def run_sweep(
-    experiment: Experiment, *, storage: Storage | None = None, address: str | None = None, progress: Progress
-) -> Outcome:
-    """Run an experiment file to its end, or go on with it if its sweep folder exists.
-
-    Raises UsageError if the folder belongs to another file, naming the difference; OwnedError if another
-    controller has it; UnreachableError if the cluster or the storage cannot be reached.
-    """
-    root = open_storage(storage or experiment.config.storage)
-    paths = StoragePaths(root).sweep(experiment.config.name)
-    return _Run(experiment, paths, address, progress).carry_out(Reopen(), add_trials=0, takeover=False)
-
-
-def resume_sweep(
-    folder: SweepFolder,
-    *,
-    overrides: Sequence[str] = (),
-    failed: bool = False,
-    trials: Sequence[str] = (),
-    causes: Sequence[str] = (),
-    add_trials: int = 0,
-    takeover: bool = False,
-    address: str | None = None,
-    progress: Progress,
-) -> Outcome:
-    """Go on with a sweep from its folder, trying chosen finished trials again; raises as `run_sweep`.
-
-    `overrides` change fields of its file for good, such as budget.hours=8; those that decide a trial are
-    refused with the difference.
-    """
-    experiment = parse_experiment(folder.experiment, overrides)
-    run = _Run(experiment, folder.paths, address, progress)
-    reopen = Reopen(failed=failed, trials=tuple(trials), causes=tuple(causes))
-    return run.carry_out(reopen, add_trials=add_trials, takeover=takeover)
-
-
-def request_stop(folder: SweepFolder) -> None:
-    """Ask the controller of a sweep to checkpoint and stop; raises UsageError if nobody runs it."""
-    if owner(folder) is None:
-        raise UsageError(
-            f"nobody runs sweep {folder.name}; "
-            f"go on with it with `cpsc-orchestrate resume {folder.paths.address}`"
-        )
-    folder.paths.stop.touch()
-    publish(folder.paths.stop)
-
-
-def owner(folder: SweepFolder) -> str | None:
-    """The living controller of a sweep, in words; None if nobody runs it."""
-    return owner_of(folder.paths)
-
-
-class _Run:
+class Run:
     """One run of a sweep's controller, from the lease to the closing words."""
 
     def __init__(
@@ -127,6 +73,7 @@ class _Run:
         self._exit_code: Callable[[], int | None] = lambda: None
 
     def carry_out(self, reopen: Reopen, *, add_trials: int, takeover: bool) -> Outcome:
+        """Run until nothing is left to do, a signal comes, or a stop is asked for; raises as `run_sweep`."""
         is_remote = copy_of(self.paths.root) is not None
         if is_remote and self.config.tracking.uri is None:
             raise UsageError(
@@ -165,7 +112,7 @@ class _Run:
             writer = SweepWriter(self.paths, lease)
             stack.enter_context(logging_to(self.paths.log))
             stack.enter_context(Relay(self.paths, lease))
-            self._prepare(writer, reopen, add_trials)
+            self.config = prepare(self.experiment, writer, reopen, add_trials, self.progress.say)
             interrupt = stack.enter_context(Interrupt(self._ask_to_stop, self._farewell()))
             self._exit_code = lambda: interrupt.exit_code
             try:
@@ -176,27 +123,6 @@ class _Run:
                 reason = str(error)  # a signal to every process of a job takes Ray along
             remove_stale_drafts(self.paths)  # of ranks that were killed on the way
             return self._conclude(writer, reason, interrupt)
-
-    def _prepare(self, writer: SweepWriter, reopen: Reopen, add_trials: int) -> None:
-        """What can be refused is refused here, before anything runs."""
-        folder = SweepFolder(self.paths)
-        changed = self._changes()
-        start_from = self._start_from(folder.manifest)
-        writer.write_experiment(self.experiment.text)
-        for trial in reopen.choose(folder):
-            writer.reopen(trial.name)
-        manifest = begin_run(
-            folder.manifest,
-            self.experiment,
-            name=self.paths.name,
-            generation=writer.lease.generation,
-            add_trials=add_trials,
-            changes=changed,
-            start_from=start_from,
-        )
-        writer.write_manifest(manifest)
-        budget = self.config.budget.model_copy(update={"trials": manifest["budget_trials"]})
-        self.config = self.config.model_copy(update={"budget": budget})
 
     def _stages(self, writer: SweepWriter) -> str:
         """Run the stages; returns why nothing is left to do."""
@@ -222,31 +148,6 @@ class _Run:
             template = _template(self.config, self.paths.storage, card)
             controller = Controller(self.config, template, writer, shape)
             return self._search(controller, cluster, places, template)
-
-    def _changes(self) -> list[str]:
-        """Fields in which the file differs from the sweep's own; UsageError if they decide a trial."""
-        if not self.paths.experiment.exists():
-            return []
-        before = parse_experiment(SweepFolder(self.paths).experiment).config
-        if lines := difference(before, self.config):
-            raise UsageError(
-                f"sweep {self.paths.name} in {self.paths.storage.address} was started with other values, "
-                "which decide its trials:\n  "
-                + "\n  ".join(lines)
-                + f"\ngive the experiment another name, or go on with the old values: "
-                f"`cpsc-orchestrate resume {self.paths.address}`"
-            )
-        return changes(before, self.config)
-
-    def _start_from(self, manifest: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What earlier sweeps know, looked up once, when the sweep begins."""
-        if "start_from" in manifest:
-            known: Mapping[str, Any] = manifest["start_from"]
-            return known
-        gathered = gather_prior(self.config, place_of(self.paths.storage.root))
-        for line in describe_prior(gathered):
-            self.progress.say(line)
-        return gathered
 
     def _note_shape(self, writer: SweepWriter, shape: Shape) -> None:
         manifest = note_shape(SweepFolder(self.paths).manifest, shape)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator import window
 from orchestrator.config import parse_experiment
-from orchestrator.window import Window
+from orchestrator.sweep import window
+from orchestrator.sweep.window import Window
 from tests.support.command import EXPERIMENT
 from tests.support.folders import MadeSweep
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from typing import Any, Protocol
 
-from orchestrator.board import Drawing, Pace
 from orchestrator.controller.controller import Controller
-from orchestrator.progress import Progress
 from orchestrator.store.records import EndClass
+from orchestrator.sweep.board import Drawing, Pace
+from orchestrator.sweep.progress import Progress
+from orchestrator.sweep.vitals import Vitals
 from orchestrator.trial.assignment import Assignment
-from orchestrator.vitals import Vitals
 
 __all__ = ["Watched"]
 

@@ -6,12 +6,12 @@ import textwrap
 
 import pytest
 
-from orchestrator.interrupt import Interrupt
+from orchestrator.sweep.interrupt import Interrupt
 
 SCRIPT = textwrap.dedent(
     """
     import sys, time
-    from orchestrator.interrupt import Interrupt
+    from orchestrator.sweep.interrupt import Interrupt
     with Interrupt(lambda: print("stopping", flush=True), "go on with resume") as interrupt:
         print("ready", flush=True)
         deadline = time.monotonic() + 20
@@ -58,7 +58,7 @@ def test_a_second_interrupt_ends_the_process_at_once_and_names_the_next_command(
 DEAF = textwrap.dedent(
     """
     import ctypes, signal, time
-    from orchestrator.interrupt import Interrupt
+    from orchestrator.sweep.interrupt import Interrupt
     with Interrupt(lambda: None, "go on with resume") as interrupt:
         print("ready", flush=True)
         while interrupt.caught is None:

@@ -9,8 +9,8 @@ from typing import Any
 
 from orchestrator.controller.controller import Controller
 from orchestrator.decide import Standing
-from orchestrator.progress import Board, Row
 from orchestrator.store.records import Stage, TrialState
+from orchestrator.sweep.progress import Board, Row
 
 __all__ = ["Drawing", "Pace"]
 

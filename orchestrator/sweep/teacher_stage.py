@@ -12,11 +12,11 @@ from orchestrator.cluster.places import open_places
 from orchestrator.cluster.scratch import new_scratch
 from orchestrator.cluster.session import open_cluster
 from orchestrator.config import Experiment, SweepConfig
-from orchestrator.interrupt import Interrupt
-from orchestrator.progress import Progress
 from orchestrator.store.address import Storage
 from orchestrator.store.paths import StoragePaths
 from orchestrator.store.working_copy import fetch, open_storage, place_of
+from orchestrator.sweep.interrupt import Interrupt
+from orchestrator.sweep.progress import Progress
 
 __all__ = ["make_teacher", "teacher_stage"]
 

@@ -1,8 +1,8 @@
 from pathlib import Path
 
-from orchestrator.board import Drawing, Pace
 from orchestrator.controller.controller import Controller
 from orchestrator.store.records import EndClass, TrialState
+from orchestrator.sweep.board import Drawing, Pace
 from tests.support.simulator import Simulator, experiment, run
 
 

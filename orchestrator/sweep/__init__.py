@@ -1,0 +1,1 @@
+"""One run of a sweep: its stages, what it shows meanwhile, and how it ends."""
