@@ -120,6 +120,19 @@ def test_it_has_nothing_against_damage_in_an_attempt_that_was_gone_on_from(sweep
     assert witness.complaints == []
 
 
+@pytest.mark.parametrize("forgiven", [True, False])
+def test_an_epoch_that_was_doubled_on_purpose_is_forgiven(sweep: Path, forgiven: bool) -> None:
+    add_lines(sweep / "trials/a/attempts/1", line(1, 2.0))
+    witness = Witness(sweep)
+    if forgiven:
+        witness.forgive(sweep / "trials/a/attempts/1/metrics.jsonl")
+
+    finish(sweep)
+    witness.close()
+
+    assert bool(witness.complaints) is not forgiven
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_it_complains_while_a_sweep_runs_of(sweep: Path, fault: str) -> None:
     act, complaint = FAULTS[fault]
