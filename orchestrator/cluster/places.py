@@ -4,12 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
-from orchestrator.cluster.capacity import Cluster, Fixed, Places
+from orchestrator.cluster.capacity import Cluster, Fixed, Places, Room
 from orchestrator.cluster.shape import Shape
 from orchestrator.store.address import Storage
+from orchestrator.store.space import Space
 
-__all__ = ["open_places"]
+__all__ = ["Spacious", "open_places"]
+
+
+@dataclass(frozen=True, slots=True)
+class Spacious:
+    """Places where no trial begins while the storage lacks room for its checkpoints."""
+
+    places: Places
+    """Where trials may run otherwise."""
+    space: Space
+    """The room in the storage."""
+
+    def room(self) -> Room:
+        """None while the storage is too full."""
+        room = self.places.room()
+        return room if self.space.suffices(room.slots) else replace(room, slots=0)
+
+    def has_living(self, nodes: tuple[str, ...]) -> bool:
+        """Whether one of some machines is still there."""
+        return self.places.has_living(nodes)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from cpsc_core.attempt import make_folder
 from cpsc_core.card import TeacherCard
 from cpsc_core.settings import TrialSettings
 from orchestrator.cluster.capacity import Cluster, Places
-from orchestrator.cluster.places import open_places
+from orchestrator.cluster.places import Spacious, open_places
 from orchestrator.cluster.scratch import new_scratch, remove_scratch
 from orchestrator.cluster.session import open_cluster
 from orchestrator.cluster.shape import Shape
@@ -27,6 +27,7 @@ from orchestrator.store.ownership import own
 from orchestrator.store.paths import StoragePaths, SweepPaths
 from orchestrator.store.records import EndClass, TrialState
 from orchestrator.store.relay import Relay
+from orchestrator.store.space import Space
 from orchestrator.store.working_copy import copy_of, place_of, refresh
 from orchestrator.store.writer import SweepWriter
 from orchestrator.sweep.board import Pace
@@ -69,6 +70,7 @@ class Run:
         self.address = address
         self.progress = progress
         self.scratch = new_scratch()
+        self._space = Space(paths, progress.say, self._is_stopping)
         self._stack = ExitStack()
         self._exit_code: Callable[[], int | None] = lambda: None
 
@@ -109,7 +111,7 @@ class Run:
             if isinstance(stale := lease.previous.get("scratch"), str) and not lease.fences:
                 remove_scratch(Path(stale))
             remove_stale_drafts(self.paths)
-            writer = SweepWriter(self.paths, lease)
+            writer = SweepWriter(self.paths, lease, self._space.wait)
             stack.enter_context(logging_to(self.paths.log))
             stack.enter_context(Relay(self.paths, lease))
             self.config = prepare(self.experiment, writer, reopen, add_trials, self.progress.say)
@@ -169,7 +171,8 @@ class Run:
         with Vitals(cluster.lost, self._farewell(), signalled=self._exit_code) as vitals:
             watched = Watched(controller, pace, self.progress, window.mirror, vitals)
             watched.show()
-            run_trials(watched, places=places, scratch=self.scratch, parcels=parcels)
+            roomy = Spacious(places, self._space)
+            run_trials(watched, places=roomy, scratch=self.scratch, parcels=parcels)
             watched.show()
         return controller.state.closed or "done"
 
@@ -199,6 +202,9 @@ class Run:
     def _ask_to_stop(self) -> None:
         self.paths.stop.touch()
         self.progress.say("stopping: running trials checkpoint and end; press Ctrl-C again to stop now")
+
+    def _is_stopping(self) -> bool:
+        return self._exit_code() is not None or self.paths.stop.exists()
 
     def _farewell(self) -> str:
         cluster = "" if self.address is None else f" --address {self.address}"
