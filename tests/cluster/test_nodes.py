@@ -74,8 +74,8 @@ def test_a_trial_on_a_machine_that_is_wanted_back_leaves_with_a_checkpoint_and_c
     assert [end.ended for end in stayed.ends.values()] == [EndClass.COMPLETE]
     assert [end.ended for end in left.ends.values()] == [EndClass.PREEMPTED, EndClass.COMPLETE]
     assert "is drained" in (left.ends[1].cause or "")
-    point = left.paths.attempt(1).checkpoint_points()[-1]
-    assert point.epoch == len(read_lines(left.paths.attempt(1).metrics))
+    began = read_json(left.paths.attempt(2).process) or {}
+    assert began["start"]["epoch"] == len(read_lines(left.paths.attempt(1).metrics))
     assert all(as_if_undisturbed(trial, tmp_path / "whole") for trial in (stayed, left))
 
 
@@ -118,7 +118,7 @@ def test_a_machine_that_joins_on_the_way_runs_trials_once_it_has_passed_and_othe
 ) -> None:
     keep_teacher(tmp_path)
     monkeypatch.chdir(tmp_path)  # Ray has machines look for code first where a command was started
-    nodes.kill()
+    nodes.leave()
     process = start(*arguments(nodes, tmp_path, "budget.trials=3", "train.epochs=150"))
     root = tmp_path / "tiny"
     wait_until_train(root, count=1)
@@ -133,7 +133,7 @@ def test_a_machine_that_joins_on_the_way_runs_trials_once_it_has_passed_and_othe
     told = out + error
     assert f"joined and cannot run trials: runs other code, of {other_code}/orchestrator/__init__.py" in told
     assert "joined; room for 2 trial(s)" in told
-    assert len(processes(root)) == 2
+    assert len(processes(root)) >= 2
     assert all(as_if_undisturbed(trial, tmp_path / "whole") for trial in trials(root))
 
 

@@ -36,6 +36,9 @@ for line in sys.stdin:
         case ["behead"]:
             cluster.head_node.kill_all_processes(check_alive=False, allow_graceful=False)
             say(beheaded=True)
+        case ["leave"]:
+            cluster.remove_node(other)
+            say(left=True)
         case ["kill"]:
             cluster.remove_node(other, allow_graceful=False)
             say(killed=True)
@@ -66,6 +69,10 @@ class TwoNodes:
     def kill(self) -> None:
         """Kill the other node's raylet."""
         self._order("kill")
+
+    def leave(self) -> None:
+        """Have the other node say good-bye and go: nobody waits for it to answer."""
+        self._order("leave")
 
     def add(self, **environment: str) -> None:
         """Add a node, the other one from now on, with variables in its environment."""
