@@ -6,8 +6,8 @@ STORAGE ?= $(HOME)/cpsc-runs
 KILLS ?= 50
 COUNT ?= 10000
 SEED ?= 0
-# Most of the time the tests wait for processes that start, so a third one is worth it on two cores.
-WORKERS ?= 3
+# Half of the time the tests wait for processes that start.
+WORKERS ?= 2
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
