@@ -59,7 +59,14 @@ COMMAND = [sys.executable, "-c", "from orchestrator.cli import main; main()"]
 def settings_of_ranks(teacher: dict[str, Any]) -> dict[str, Any]:
     """A trial on the digits that is large enough for two ranks to be worth it."""
     from cpsc_core.data.digits import DIGITS
-    from cpsc_core.settings import DataSettings, TeacherSettings, TrainSettings, TrialSettings
+    from cpsc_core.settings import (
+        DataSettings,
+        LossSettings,
+        StudentSettings,
+        TeacherSettings,
+        TrainSettings,
+        TrialSettings,
+    )
 
     return TrialSettings(
         data=DataSettings(name="digits"),
@@ -67,7 +74,13 @@ def settings_of_ranks(teacher: dict[str, Any]) -> dict[str, Any]:
         teacher=TeacherSettings(**teacher),
         student_arch="resnet8",
         train=TrainSettings(
-            epochs=EPOCHS, iterations_per_epoch=ITERATIONS, batch_size=BATCH, samples_every=10_000
+            # a teacher that knows nothing has large logits: nobody is to run after them
+            loss=LossSettings(ikd=1e-6),
+            student=StudentSettings(lr=1e-6),
+            epochs=EPOCHS,
+            iterations_per_epoch=ITERATIONS,
+            batch_size=BATCH,
+            samples_every=10_000,
         ),
     ).to_dict()
 
