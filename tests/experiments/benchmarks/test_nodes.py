@@ -23,5 +23,5 @@ def test_every_figure_of_ranks_and_machines_is_written(tmp_path: Path) -> None:
     for kind in ("controller", "wall"):
         assert found[kind].keys() == {"one machine", "three machines"}
     (kill,) = zip(*found["loss"].values(), strict=True)
-    assert 0 < kill[0] <= kill[2] < kill[3]
+    assert 0 < kill[0] <= kill[1] < kill[2]
     assert "loss: seconds after the kill" in done.stdout
