@@ -6,7 +6,8 @@
   second.
 - loss: a machine (a raylet with its processes on this one) is killed while it runs a trial; seconds until
   the trial's next attempt is placed, and until that has finished its first epoch, which is a single
-  iteration. Neither waits for Ray's head to notice that the machine is gone, which takes a minute.
+  iteration. Connections of a killed process break at once; those of a machine that loses its power do not,
+  and Ray's head takes a minute to notice.
 - scheduling: stub trials (see stub.py) on three machines of one CPU and on one machine of three CPUs, three
   at a time, by turns; milliseconds of the controller's thread and of the clock per trial.
 
