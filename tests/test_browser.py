@@ -97,9 +97,7 @@ def test_the_best_trial_is_found_and_its_images_and_curve_are_seen(
     find(browser, "//a[normalize-space()='digits']")
     # The address that `cpsc-orchestrate ui` prints: the list leads to pages for language models.
     runs = sweep_pages(storage, url)["digits"]
-    browser.get(runs)
-    click(browser, "//button[contains(normalize-space(), 'Sort: Created')]")
-    click(browser, "//*[@role='menuitemcheckbox' and normalize-space()='objective']")
+    browser.get(f"{runs}?orderByKey=metrics.%60objective%60&orderByAsc=false")
     best = "(//a[starts-with(normalize-space(), 'trial-')])[1]"
     wait_until(lambda: find(browser, best).text.strip() == "trial-001")
     click(browser, best)
