@@ -98,10 +98,13 @@ class Run:
                 ) from error
             if error.errno not in _STORAGE_FAILS:
                 raise
-            raise UnreachableError(
+            message = (
                 f"the storage of {self.paths.root} fails: {error.strerror}; what was finished is kept: "
                 f"see to it, then {self._farewell()}"
-            ) from error
+            )
+            if (code := self._exit_code()) is not None:  # who did not want to wait for room on a full disk
+                return self._outcome(code, message)
+            raise UnreachableError(message) from error
 
     def _own(self, reopen: Reopen, *, add_trials: int, takeover: bool) -> Outcome:
         with self._stack as stack:

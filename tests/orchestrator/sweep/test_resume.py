@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from orchestrator.store.paths import StoragePaths
 from orchestrator.store.writer import SweepWriter
 from orchestrator.sweep.commands import resume_sweep, run_sweep
 from orchestrator.sweep.progress import progress_for
+from orchestrator.sweep.run import Outcome
 from tests.support.simulator import EXPERIMENT, SPACE
 
 NOBODY = "127.0.0.1:1"
@@ -31,9 +33,11 @@ def folder(tmp_path: Path) -> SweepFolder:
     return SweepFolder(StoragePaths(tmp_path).sweep("toy"))
 
 
-def resume(folder: SweepFolder, *overrides: str, add_trials: int = 0) -> None:
+def resume(folder: SweepFolder, *overrides: str, add_trials: int = 0) -> Outcome:
     with progress_for(io.StringIO()) as progress:
-        resume_sweep(folder, overrides=overrides, add_trials=add_trials, address=NOBODY, progress=progress)
+        return resume_sweep(
+            folder, overrides=overrides, add_trials=add_trials, address=NOBODY, progress=progress
+        )
 
 
 def test_a_budget_is_changed_for_good_and_the_change_is_noted(folder: SweepFolder) -> None:
@@ -103,3 +107,19 @@ def test_a_storage_that_fails_ends_the_run_with_what_to_do(
         UnreachableError, match=r"No space left on device.*go on with `cpsc-orchestrate resume"
     ):
         resume(folder)
+
+
+def test_ctrl_c_while_the_storage_fails_ends_like_any_other_and_says_what_to_do(
+    folder: SweepFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("orchestrator.sweep.run.open_cluster", interrupt)
+
+    outcome = resume(folder)
+
+    assert outcome.exit_code == 130
+    assert "No space left on device" in (outcome.message or "")
+    assert "go on with `cpsc-orchestrate resume" in (outcome.message or "")
