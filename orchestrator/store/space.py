@@ -14,8 +14,6 @@ from orchestrator.store.paths import SweepPaths
 __all__ = ["Space"]
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_GLANCE_SECONDS = 5.0
-_WAIT_SECONDS = 1.0
 _CHECKPOINTS = 3
 """Of each trial at once: the newest, the one that is being written, and as much again for all the rest."""
 _LEAST_BYTES = 16 * 1024**2
@@ -39,12 +37,16 @@ class Space:
     """Whether somebody asks for a stop: nobody waits then."""
     free_bytes: Callable[[Path], int] = _free_bytes
     """The room on the disk that holds a folder."""
+    glance_seconds: float = 5.0
+    """How long what was seen of the room holds."""
+    wait_seconds: float = 1.0
+    """How long to wait before something is written again."""
     _is_short: bool = field(default=False, init=False)
     _looked: float = field(default=float("-inf"), init=False)
 
     def suffices(self, slots: int) -> bool:
         """Whether a trial may begin where so many run at once."""
-        if (now := time.monotonic()) - self._looked > _GLANCE_SECONDS:
+        if (now := time.monotonic()) - self._looked >= self.glance_seconds:
             self._looked = now
             wanted = max(_LEAST_BYTES, _CHECKPOINTS * slots * self._checkpoint_bytes())
             self._note(wanted if self.free_bytes(self.paths.root) < wanted else None)
@@ -55,7 +57,7 @@ class Space:
         if error.errno not in _FULL or self.is_stopped():
             return False
         self._note(_LEAST_BYTES)
-        time.sleep(_WAIT_SECONDS)
+        time.sleep(self.wait_seconds)
         return True
 
     def _note(self, wanted: int | None) -> None:

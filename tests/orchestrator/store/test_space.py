@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.store import space as module
 from orchestrator.store.folder import read_json
 from orchestrator.store.lease import Lease
 from orchestrator.store.paths import SweepPaths
@@ -25,7 +24,14 @@ class Disk:
         self.free = 1000 * MIB
         self.said: list[str] = []
         self.stopped = False
-        self.space = Space(self.paths, self.said.append, lambda: self.stopped, lambda _folder: self.free)
+        self.space = Space(
+            self.paths,
+            self.said.append,
+            lambda: self.stopped,
+            lambda _folder: self.free,
+            glance_seconds=0.0,
+            wait_seconds=0.0,
+        )
 
     def checkpoint(self, trial: str, size: int) -> None:
         folder = self.paths.trials / trial / "attempts" / "1" / "checkpoints" / "epoch-0001"
@@ -35,9 +41,7 @@ class Disk:
 
 
 @pytest.fixture
-def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Disk:
-    monkeypatch.setattr(module, "_GLANCE_SECONDS", -1.0)
-    monkeypatch.setattr(module, "_WAIT_SECONDS", 0.0)
+def disk(tmp_path: Path) -> Disk:
     return Disk(tmp_path / "digits")
 
 
