@@ -65,6 +65,7 @@ class Mirror:
         self._sweep_held: HeldRun | None = None
         self._held: dict[str, HeldRun] = {}
         self._settled: dict[str, str] = {}
+        self._done: dict[str, Mapping[str, str]] = {}
         self._owned: bool | None = None
         self._next_overview = 0.0
 
@@ -137,7 +138,7 @@ class Mirror:
         if self._tracker is not None:
             self._tracker.close()
         self._tracker = self._sweep_held = None
-        self._held, self._settled = {}, {}
+        self._held, self._settled, self._done = {}, {}, {}
 
     def _look_up(self, tracker: Tracker, since: int) -> None:
         """Learn which runs of this sweep the server holds; one in the bin counts if there is no other."""
@@ -201,6 +202,8 @@ class Mirror:
             else:
                 self._note(trial.paths.mirror, self._held[trial.name], seen)
                 self._settled[trial.name] = seen
+                if self._owned and trial.result is not None:
+                    self._done[trial.name] = origin
         if refused:
             raise refused[0]
 
@@ -222,9 +225,17 @@ class Mirror:
         )
 
     def _changed(self, origin: Mapping[str, str]) -> list[tuple[TrialFolder, str]]:
-        """Trials that must be read, newest first, each with what its folder looked like before."""
+        """Trials that must be read, newest first, each with what its folder looked like before.
+
+        A trial that was mirrored with its result is looked at again only once the sweep has ended: looking at
+        every folder each time would cost a trial the more, the more there are.
+        """
         changed = []
+        if not self._owned:
+            self._done.clear()
         for paths in self._trials():
+            if self._done.get(paths.root.name) == origin:
+                continue
             seen = _seen(paths, origin, bool(self._owned))
             if self._is_settled(paths, seen):
                 self._settled[paths.root.name] = seen

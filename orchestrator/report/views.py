@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["Views", "ViewsKeeper"]
 
 _SECONDS_TO_LEAVE = 30.0
+_REST = 20.0
+"""How much longer than it takes to write the views of a large sweep they are left alone."""
 
 _logger = logging.getLogger(__name__)
 
@@ -83,7 +86,7 @@ class ViewsKeeper:
     """
 
     def __init__(self, views: Views, interval_seconds: float = 30.0) -> None:
-        """Look at the folders every `interval_seconds`."""
+        """Look at the folders every `interval_seconds`, or less often where that takes long."""
         self._views = views
         self._interval_seconds = interval_seconds
         self._leaving = threading.Event()
@@ -100,8 +103,11 @@ class ViewsKeeper:
         self._thread.join(_SECONDS_TO_LEAVE)
 
     def _follow(self) -> None:
-        while not self._leaving.wait(self._interval_seconds):
+        pause = self._interval_seconds
+        while not self._leaving.wait(pause):
+            began = time.monotonic()
             self._write()
+            pause = max(self._interval_seconds, _REST * (time.monotonic() - began))
         self._write()
 
     def _write(self) -> None:

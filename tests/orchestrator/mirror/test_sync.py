@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import ConfigError, TrackingError, UnreachableError
+from orchestrator.mirror.ledger import look
 from orchestrator.mirror.overview import Overview
 from orchestrator.mirror.reconcile import Synced
 from orchestrator.mirror.sync import Mirror
@@ -144,6 +145,29 @@ def test_a_mirrored_trial_is_not_read_again(
     same.sync()
 
     assert read == [fresh.root.name]
+
+
+def test_while_a_sweep_runs_only_trials_without_a_mirrored_result_are_looked_at(
+    sweep: RecordedSweep, server: MemoryServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    monkeypatch.setattr(
+        "orchestrator.mirror.sync.look", lambda paths: (looked.append(paths.root.name), look(paths))[1]
+    )
+    same = mirror(sweep, server)
+    with Lease.acquire(sweep.paths.lease):
+        finished, running = sweep.finished(0), sweep.trial(1)
+        sweep.attempt(running)
+        same.sync()
+        looked.clear()
+
+        same.sync()
+
+        assert looked == [running.root.name]
+
+    looked.clear()
+    same.close()
+    assert set(looked) == {finished.root.name, running.root.name}
 
 
 def test_a_run_that_another_process_began_is_not_begun_again(
