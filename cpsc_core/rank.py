@@ -108,6 +108,13 @@ class Rank:
         every: Tensor = _Gather.apply(own, self)
         return every
 
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum of a tensor over the ranks, in place. It has no gradient."""
+        if not self.is_alone:
+            with self._in_contact():
+                dist.all_reduce(tensor)
+        return tensor
+
     def average(self, gradients: Iterable[Tensor]) -> None:
         """Replace each gradient by its mean over the ranks.
 
@@ -118,7 +125,7 @@ class Rank:
         if self.is_alone:
             return
         each = list(gradients)
-        flat = self._sum(torch.cat([gradient.flatten() for gradient in each])) / self.world_size
+        flat = self.sum(torch.cat([gradient.flatten() for gradient in each])) / self.world_size
         means = torch.split(flat, [gradient.numel() for gradient in each])
         for gradient, mean in zip(each, means, strict=True):
             gradient.copy_(mean.view_as(gradient))
@@ -135,7 +142,7 @@ class Rank:
         """Whether the flag is set on one rank at least."""
         if self.is_alone:
             return flag
-        return bool(self._sum(torch.tensor([int(flag)])).item())
+        return bool(self.sum(torch.tensor([int(flag)])).item())
 
     def ask(self, question: Callable[[], Any]) -> Any:
         """The answer of the first rank, which alone is asked; others wait for it. Any JSON value.
@@ -170,12 +177,6 @@ class Rank:
         heard: dict[str, Any] = json.loads(bytes(content.tolist()))
         return heard
 
-    def _sum(self, tensor: Tensor) -> Tensor:
-        """The sum of a tensor over the ranks, in place."""
-        with self._in_contact():
-            dist.all_reduce(tensor)
-        return tensor
-
     def _in_contact(self) -> Any:
         return _in_contact(self.index, self.world_size)
 
@@ -202,7 +203,7 @@ class _Gather(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         rank: Rank = ctx.rank
-        total = rank._sum(gradient.clone(memory_format=torch.contiguous_format))
+        total = rank.sum(gradient.clone(memory_format=torch.contiguous_format))
         return total[rank.index], None
 
 

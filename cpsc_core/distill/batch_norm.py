@@ -6,10 +6,12 @@ import copy
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cpsc_core.distill.losses import channel_statistics, remembered_distance
@@ -111,12 +113,14 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         if not (self.training and self.track_running_stats):
             return super().forward(x_BCHW)
         assert self.running_mean is not None  # noqa: S101
-        ((mean_C, var_C),) = _merged([channel_statistics(x_BCHW)], self.rank)
-        self._remember(mean_C.detach(), var_C.detach(), x_BCHW[:, 0].numel() * self.rank.world_size)
-        scale_C = (var_C + self.eps).rsqrt() if not self.affine else (var_C + self.eps).rsqrt() * self.weight
-        shift_C = -mean_C * scale_C if not self.affine else self.bias - mean_C * scale_C
-        y_BCHW = torch.addcmul(shift_C[:, None, None], x_BCHW, scale_C[:, None, None])
-        return y_BCHW.to(x_BCHW.dtype)
+        with torch.no_grad():
+            own = torch.batch_norm_update_stats(x_BCHW, self.running_mean, self.running_var, momentum=0.0)
+            ((mean_C, var_C),) = _merged([own], self.rank)
+            self._remember(mean_C, var_C, x_BCHW[:, 0].numel() * self.rank.world_size)
+        normalised: Tensor = _SharedNorm.apply(
+            x_BCHW, self.weight, self.bias, mean_C, var_C, self.eps, self.rank
+        )
+        return normalised
 
     def _remember(self, mean_C: Tensor, var_C: Tensor, count: int) -> None:
         assert self.running_mean is not None and self.running_var is not None  # noqa: S101
@@ -125,6 +129,58 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         share = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean_C, share)
         self.running_var.lerp_(var_C * (count / (count - 1)), share)
+
+
+class _SharedNorm(torch.autograd.Function):
+    """Normalise by the statistics of all ranks' images, of which each depends on every image.
+
+    Written out, as composed of single operations it would read and write each map three times as often.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x_BCHW: Tensor,
+        weight_C: Tensor | None,
+        bias_C: Tensor | None,
+        mean_C: Tensor,
+        var_C: Tensor,
+        epsilon: float,
+        rank: Rank,
+    ) -> Tensor:
+        ctx.save_for_backward(x_BCHW, weight_C, mean_C, var_C)
+        ctx.epsilon, ctx.rank = epsilon, rank
+        return F.batch_norm(x_BCHW, mean_C, var_C, weight_C, bias_C, eps=epsilon)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, y_grad_BCHW: Tensor) -> tuple[Tensor | None, ...]:
+        x_BCHW, weight_C, mean_C, var_C = ctx.saved_tensors
+        # Against the weight and the bias, which both exist for this, if not in the layer.
+        _, weight_grad_C, bias_grad_C = torch.ops.aten.native_batch_norm_backward(
+            y_grad_BCHW, x_BCHW, weight_C, mean_C, var_C, None, None, False, ctx.epsilon, [False, True, True]
+        )
+        x_grad_BCHW = None
+        if ctx.needs_input_grad[0]:
+            count = x_BCHW[:, 0].numel() * ctx.rank.world_size
+            by_weight_C, by_bias_C = ctx.rank.sum(torch.stack((weight_grad_C, bias_grad_C))) / count
+            inverse_C = (var_C + ctx.epsilon).rsqrt()
+            scale_C = inverse_C if weight_C is None else inverse_C * weight_C
+            slope_C = -scale_C * inverse_C * by_weight_C
+            offset_C = -scale_C * by_bias_C - slope_C * mean_C
+            through_statistics_BCHW = torch.addcmul(offset_C[:, None, None], x_BCHW, slope_C[:, None, None])
+            x_grad_BCHW = through_statistics_BCHW.addcmul_(y_grad_BCHW, scale_C[:, None, None])
+            x_grad_BCHW = x_grad_BCHW.to(x_BCHW.dtype)
+        learned = ctx.needs_input_grad[1]
+        return (
+            x_grad_BCHW,
+            weight_grad_C if learned else None,
+            bias_grad_C if learned else None,
+            None,
+            None,
+            None,
+            None,
+        )
 
 
 def share_batch_norm(network: nn.Module, rank: Rank) -> None:

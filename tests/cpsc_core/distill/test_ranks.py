@@ -202,7 +202,7 @@ def test_shared_batch_norm_is_torchs_over_the_whole_batch_in_value_gradient_and_
             torch.autograd.grad(y_BCHW, [own_BCHW, layer.weight, layer.bias], rank.part(slopes_BCHW))
         )
         for gradient in gradients[1:]:
-            rank._sum(gradient) if not rank.is_alone else None
+            rank.sum(gradient)
         return (y_BCHW.detach(), *gradients, *(each.clone() for each in network.buffers()))
 
     for parts in (on_ranks(2, act), on_ranks(3, act)):
