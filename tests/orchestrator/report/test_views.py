@@ -81,6 +81,18 @@ def test_they_are_written_no_more_often_than_the_interval(
     assert 3 <= len(looks) <= 6
 
 
+def test_views_that_take_long_are_written_less_often_than_the_interval(
+    sweep: MadeSweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, began = Views(sweep.folder), []
+    monkeypatch.setattr(kept, "write", lambda: (began.append(time.monotonic()), time.sleep(0.05)))
+
+    with ViewsKeeper(kept, interval_seconds=0.01):
+        time.sleep(0.6)
+
+    assert len(began) == 2  # once after the interval and once on leaving: there is a second between
+
+
 def test_what_goes_wrong_is_logged_and_never_raised(
     sweep: MadeSweep, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
