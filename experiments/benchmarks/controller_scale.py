@@ -146,10 +146,10 @@ class Shut:
     """A window (`orchestrator.sweep.window.Window`) with the Parquet views and without a mirror."""
 
     def __init__(self, paths: SweepPaths) -> None:
-        from orchestrator.report.views import Views, ViewsKeeper
+        from orchestrator.report.views import keep_views
         from orchestrator.store.folder import SweepFolder
 
-        self._views = ViewsKeeper(Views(SweepFolder(paths)))
+        self._views = keep_views(SweepFolder(paths))
         self.mirror = self
         self.last_error: str | None = None
 

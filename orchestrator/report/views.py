@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import logging
-import threading
-import time
 from dataclasses import dataclass
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from cpsc_core.attempt import replacing
+from orchestrator.keeper import Keeper
 from orchestrator.mirror.ledger import look
 from orchestrator.store.folder import SweepFolder, TrialFolder
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Views", "ViewsKeeper"]
+__all__ = ["Views", "keep_views"]
 
-_SECONDS_TO_LEAVE = 30.0
-_REST = 20.0
-"""How much longer than it takes to write the views of a large sweep they are left alone."""
+_GRACE_SECONDS = 30.0
 
 _logger = logging.getLogger(__name__)
 
@@ -39,11 +35,6 @@ class Views:
         """Views of `folder`; nothing is read yet."""
         self._folder = folder
         self._seen: dict[str, _Seen] = {}
-
-    @property
-    def name(self) -> str:
-        """The sweep's name."""
-        return self._folder.name
 
     def write(self) -> bool:
         """Bring both files up to date, whole or not at all; whether anything had changed.
@@ -79,39 +70,17 @@ class Views:
         return _Seen(now, trial_row(trial), metrics_table(trial))
 
 
-class ViewsKeeper:
+def keep_views(folder: SweepFolder, interval_seconds: float = 30.0) -> Keeper:
     """A context manager: while its block runs, the views follow the folders, and once more on leaving.
 
     It never raises into the controller: what goes wrong is logged.
     """
+    views = Views(folder)
 
-    def __init__(self, views: Views, interval_seconds: float = 30.0) -> None:
-        """Look at the folders every `interval_seconds`, or less often where that takes long."""
-        self._views = views
-        self._interval_seconds = interval_seconds
-        self._leaving = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="views", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        self._leaving.set()
-        self._thread.join(_SECONDS_TO_LEAVE)
-
-    def _follow(self) -> None:
-        pause = self._interval_seconds
-        while not self._leaving.wait(pause):
-            began = time.monotonic()
-            self._write()
-            pause = max(self._interval_seconds, _REST * (time.monotonic() - began))
-        self._write()
-
-    def _write(self) -> None:
+    def update() -> None:
         try:
-            self._views.write()
+            views.write()
         except Exception:
-            _logger.warning("the Parquet views of %s could not be written", self._views.name, exc_info=True)
+            _logger.warning("the Parquet views of %s could not be written", folder.name, exc_info=True)
+
+    return Keeper("views", update, interval_seconds=interval_seconds, grace_seconds=_GRACE_SECONDS)

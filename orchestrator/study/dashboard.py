@@ -7,87 +7,54 @@ up nothing: the next attempt copies what is missing.
 from __future__ import annotations
 
 import logging
-import threading
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial
 
+from orchestrator.keeper import Keeper
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.paths import SweepPaths
 from orchestrator.study.view import study_of
 
-__all__ = ["Dashboard", "copy_search", "dashboard_of"]
+__all__ = ["copy_search", "dashboard_of"]
 
-_INTERVAL_SECONDS = 15.0
-_GRACE_SECONDS = 5.0
-_REST = 9.0  # the processor is for the trials
 _NUMBER = "number"
 
 _logger = logging.getLogger(__name__)
 
 
-class Dashboard:
-    """A context manager: while its block runs a thread keeps the copy up to date, and does so once after."""
+def dashboard_of(
+    url: str | None,
+    paths: SweepPaths,
+    say: Callable[[str], None],
+    *,
+    interval_seconds: float = 15.0,
+    grace_seconds: float = 5.0,
+) -> AbstractContextManager[object]:
+    """The copy that an experiment file asks for, if it does: it is kept up to date while the block runs.
 
-    def __init__(
-        self,
-        url: str,
-        paths: SweepPaths,
-        say: Callable[[str], None],
-        *,
-        interval_seconds: float = _INTERVAL_SECONDS,
-        grace_seconds: float = _GRACE_SECONDS,
-    ) -> None:
-        self._url = url
-        self._folder = SweepFolder(paths)
-        self._say = say
-        self._interval_seconds = interval_seconds
-        self._grace_seconds = grace_seconds
-        self._leaving = threading.Event()
-        self._said: str | None = None
-        self._thread = threading.Thread(target=self._follow, name="dashboard", daemon=True)
+    `say` is told what is wrong with it, each thing once.
+    """
+    if url is None:
+        return nullcontext()
+    folder, said = SweepFolder(paths), set[str]()
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        self._leaving.set()
-        self._thread.join(self._grace_seconds)
-
-    def _follow(self) -> None:
-        pause = self._interval_seconds
-        while not self._leaving.wait(pause):
-            begun = time.monotonic()
-            self._try()
-            pause = max(self._interval_seconds, _REST * (time.monotonic() - begun))
-        self._try()
-
-    def _try(self) -> None:
+    def update() -> None:
         try:
-            copy_search(self._folder, self._url)
+            copy_search(folder, url)
         except Exception as error:  # a database may fail in any way, and no way may reach the sweep
             _logger.warning("the copy for optuna-dashboard is behind", exc_info=True)
-            reason = (str(error).splitlines() or [""])[0].replace(self._url, "its address")
+            reason = (str(error).splitlines() or [""])[0].replace(url, "its address")
             problem = f"{type(error).__name__}: {reason}"
-            if problem != self._said:
-                self._say(f"optuna_storage is behind, and the sweep goes on without it: {problem}")
-            self._said = problem
+            if problem not in said:
+                say(f"optuna_storage is behind, and the sweep goes on without it: {problem}")
+            said.add(problem)
 
-
-def dashboard_of(
-    url: str | None, paths: SweepPaths, say: Callable[[str], None]
-) -> AbstractContextManager[object]:
-    """The copy that an experiment file asks for, if it does; `say` is told what is wrong with it."""
-    return nullcontext() if url is None else Dashboard(url, paths, say)
+    return Keeper("dashboard", update, interval_seconds=interval_seconds, grace_seconds=grace_seconds)
 
 
 def copy_search(folder: SweepFolder, url: str) -> int:

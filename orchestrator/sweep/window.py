@@ -12,7 +12,7 @@ from orchestrator.config import SweepConfig
 from orchestrator.credentials import is_in_the_clear
 from orchestrator.errors import OrchestratorError
 from orchestrator.mirror import Background, Mirror, default_uri, public_uri
-from orchestrator.report.views import Views, ViewsKeeper
+from orchestrator.report.views import keep_views
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.paths import SweepPaths
 from orchestrator.sweep.notify import Notifier
@@ -37,7 +37,7 @@ class Window:
         if is_in_the_clear(uri):
             say(f"{public_uri(uri)} is plain http: what is mirrored there can be read on the way")
         self.mirror = Background(Mirror(uri, paths), registers=config.tracking.register_best)
-        self._views = ViewsKeeper(Views(self._folder))
+        self._views = keep_views(self._folder)
         self._notifier = Notifier(config.notify.url, paths)
         self._stack = ExitStack()
 

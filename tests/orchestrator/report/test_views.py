@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from orchestrator.report import views
-from orchestrator.report.views import Views, ViewsKeeper
+from orchestrator.report.views import Views, keep_views
 from orchestrator.store.records import TrialState
 from tests.support.folders import MadeSweep
 
@@ -63,59 +60,18 @@ def test_a_deleted_file_is_written_again(sweep: MadeSweep) -> None:
 
 
 def test_leaving_writes_a_last_time_without_waiting_for_the_interval(sweep: MadeSweep) -> None:
-    with ViewsKeeper(Views(sweep.folder), interval_seconds=1000.0):
+    with keep_views(sweep.folder, interval_seconds=1000.0):
         sweep.trial(1, [0.1])
 
     assert states(sweep) == ["complete", "complete"]
 
 
-def test_they_are_written_no_more_often_than_the_interval(
-    sweep: MadeSweep, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kept, looks = Views(sweep.folder), []
-    monkeypatch.setattr(kept, "write", lambda: looks.append(time.monotonic()))
-
-    with ViewsKeeper(kept, interval_seconds=0.1):
-        time.sleep(0.45)
-
-    assert 3 <= len(looks) <= 6
-
-
-def test_views_that_take_long_are_written_less_often_than_the_interval(
-    sweep: MadeSweep, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kept, began = Views(sweep.folder), []
-    monkeypatch.setattr(kept, "write", lambda: (began.append(time.monotonic()), time.sleep(0.05)))
-
-    with ViewsKeeper(kept, interval_seconds=0.01):
-        time.sleep(0.6)
-
-    assert len(began) == 2  # once after the interval and once on leaving: there is a second between
-
-
 def test_what_goes_wrong_is_logged_and_never_raised(
     sweep: MadeSweep, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    kept = Views(sweep.folder)
-    monkeypatch.setattr(kept, "write", lambda: (_ for _ in ()).throw(OSError("no space left")))
+    monkeypatch.setattr(Views, "write", lambda _: (_ for _ in ()).throw(OSError("no space left")))
 
-    with ViewsKeeper(kept, interval_seconds=1000.0):
+    with keep_views(sweep.folder, interval_seconds=1000.0):
         pass
 
     assert "the Parquet views of digits could not be written" in caplog.text
-
-
-def test_leaving_does_not_wait_for_a_disk_that_hangs(
-    sweep: MadeSweep, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hang, kept = threading.Event(), Views(sweep.folder)
-    monkeypatch.setattr(kept, "write", lambda: hang.wait(20.0))
-    monkeypatch.setattr(views, "_SECONDS_TO_LEAVE", 0.05)
-
-    begun = time.monotonic()
-    with ViewsKeeper(kept, interval_seconds=1000.0):
-        pass
-    took_seconds = time.monotonic() - begun
-    hang.set()
-
-    assert took_seconds < 5.0

@@ -16,7 +16,7 @@ from orchestrator.store.paths import SweepPaths
 from orchestrator.store.records import EndClass
 from orchestrator.store.writer import SweepWriter
 from orchestrator.study import dashboard
-from orchestrator.study.dashboard import Dashboard, copy_search, dashboard_of
+from orchestrator.study.dashboard import copy_search, dashboard_of
 from orchestrator.study.view import study_of
 from tests.support.simulator import KilledError, Simulator, experiment, run
 
@@ -89,7 +89,7 @@ def _names(url: str) -> list[str]:
 def test_the_copy_follows_while_the_block_runs_and_once_more_at_its_end(tmp_path: Path, url: str) -> None:
     paths = swept(tmp_path, kill_after=25).paths
     optuna.storages.get_storage(url)  # two who make one database at the same time may disturb each other
-    with Dashboard(url, paths, print, interval_seconds=0.01, grace_seconds=60.0):
+    with dashboard_of(url, paths, print, interval_seconds=0.01, grace_seconds=60.0):
         deadline = time.monotonic() + 20
         while not _names(url) and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -103,7 +103,7 @@ def test_a_database_that_fails_is_told_once_and_holds_up_nothing(tmp_path: Path)
     said: list[str] = []
     url = f"sqlite:///{tmp_path}/no-such-folder/optuna.db?password=CANARY"
     begun = time.monotonic()
-    with Dashboard(url, swept(tmp_path).paths, said.append, interval_seconds=0.01):
+    with dashboard_of(url, swept(tmp_path).paths, said.append, interval_seconds=0.01):
         time.sleep(0.2)
 
     assert len(said) == 1
@@ -117,7 +117,7 @@ def test_a_database_that_hangs_is_left_behind(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(dashboard, "copy_search", lambda folder, url: hanging.wait(30))
     paths = swept(tmp_path).paths
     begun = time.monotonic()
-    with Dashboard("sqlite:///x", paths, print, interval_seconds=0.01, grace_seconds=0.1):
+    with dashboard_of("sqlite:///x", paths, print, interval_seconds=0.01, grace_seconds=0.1):
         time.sleep(0.1)
     waited = time.monotonic() - begun
     hanging.set()
