@@ -26,7 +26,7 @@ def _read(raw: Any, as_folder: core_schema.ValidatorFunctionWrapHandler) -> Stor
         raise PydanticCustomError(
             "place",
             "must be a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, followed at most by ? and "
-            "endpoint_override, region or scheme, and credentials are left to the environment",
+            "endpoint_override, region, scheme or anonymous, and credentials are left to the environment",
         ) from error
 
 

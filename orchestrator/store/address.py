@@ -12,7 +12,10 @@ from orchestrator.errors import UsageError
 __all__ = ["BucketAddress", "Storage", "is_remote", "storage_at"]
 
 _SCHEMES = {"s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", "gs": "GOOGLE_APPLICATION_CREDENTIALS"}
-_OPTIONS = {"s3": ("endpoint_override", "region", "scheme"), "gs": ("endpoint_override", "scheme")}
+_OPTIONS = {
+    "s3": ("endpoint_override", "region", "scheme"),
+    "gs": ("anonymous", "endpoint_override", "scheme"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +29,7 @@ class BucketAddress:
     parts: tuple[str, ...]
     """What leads to the place, as the parts of a path."""
     options: tuple[tuple[str, str], ...] = ()
-    """endpoint_override, region and scheme, for a store that is not Amazon's or Google's."""
+    """endpoint_override, region, scheme and anonymous, for a store that is not Amazon's or Google's."""
 
     @classmethod
     def parse(cls, text: str) -> Self:

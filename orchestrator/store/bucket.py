@@ -18,9 +18,21 @@ __all__ = ["Bucket", "Stored"]
 
 _PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Together less than an owner may be silent, see orchestrator.store.object_lease."""
+_GOOGLE_PATIENCE = timedelta(seconds=1)
+"""How long Google's library tries again by itself: it is us who do, and the owner's silence is counted."""
 _CHUNK_BYTES = 8 * 1024**2
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
-_HOPELESS = ("NO_SUCH_BUCKET", "ACCESS_DENIED", "INVALID_ACCESS_KEY", "SIGNATURE_DOES_NOT_MATCH", "Forbidden")
+_HOPELESS = (
+    "NO_SUCH_BUCKET",
+    "ACCESS_DENIED",
+    "INVALID_ACCESS_KEY",
+    "SIGNATURE_DOES_NOT_MATCH",
+    "Forbidden",
+    "access token",
+)
+
+_QUOTED = (("AWS Error ", (" (Request ID", ";")), ("with a last message of ", (" error_info=", ". ")))
+"""What stands before and after the reason in what the libraries say."""
 
 _Answer = TypeVar("_Answer")
 
@@ -71,9 +83,12 @@ class Bucket:
         """What lies directly in a folder, objects and folders, by name, sorted."""
         from pyarrow.fs import FileSelector
 
-        selector = FileSelector(self._path(folder), allow_not_found=True)
+        # Google's library does not tell of a folder, only of what lies in it.
+        is_deep = self.address.scheme == "gs"
+        selector = FileSelector(self._path(folder), recursive=is_deep, allow_not_found=True)
         infos = self._ask(f"list {folder or 'it'}", lambda files: files.get_file_info(selector))
-        return sorted(info.base_name for info in infos)
+        start = len(self._path(folder)) + 1
+        return sorted({info.path[start:].partition("/")[0] for info in infos})
 
     def has(self, key: str) -> bool:
         """Whether there is an object of that name."""
@@ -113,7 +128,7 @@ class Bucket:
             with files.open_output_stream(self._path(key)) as stream:
                 stream.write(content)
 
-        self._ask(f"write {key}", act)
+        self._send(key, act)
 
     def download(self, key: str, path: Path) -> None:
         """Write an object's content to a file; raises FileNotFoundError if there is none."""
@@ -128,12 +143,15 @@ class Bucket:
     def upload(self, path: Path, key: str) -> None:
         """Write a file's content to an object, replacing what was there."""
 
-        def act(files: Any) -> None:
-            with path.open("rb") as file, files.open_output_stream(self._path(key)) as stream:
-                while chunk := file.read(_CHUNK_BYTES):
-                    stream.write(chunk)
+        with path.open("rb") as file:
 
-        self._ask(f"write {key}", act)
+            def act(files: Any) -> None:
+                file.seek(0)
+                with files.open_output_stream(self._path(key)) as stream:
+                    while chunk := file.read(_CHUNK_BYTES):
+                        stream.write(chunk)
+
+            self._send(key, act)
 
     def delete(self, key: str) -> None:
         """Remove an object, if it is there."""
@@ -152,13 +170,20 @@ class Bucket:
         def act(files: Any) -> None:
             try:
                 files.delete_dir(self._path(folder))
-            except FileNotFoundError:
-                return
+            except OSError as error:  # of Google's library one without a kind
+                if not isinstance(error, FileNotFoundError) and "No such directory" not in str(error):
+                    raise
 
         self._ask(f"remove {folder}", act)
 
     def _path(self, key: str) -> str:
         return f"{self.address.path}/{key}" if key else self.address.path
+
+    def _send(self, key: str, act: Callable[[Any], None]) -> None:
+        try:
+            self._ask(f"write {key}", act)
+        except FileNotFoundError as error:
+            raise UnreachableError(self._describe(f"write {key}", "the bucket does not exist")) from error
 
     def _ask(self, what: str, act: Callable[[Any], _Answer]) -> _Answer:
         for pause in (*self._pauses, None):
@@ -172,16 +197,25 @@ class Bucket:
                 if error.errno is not None:
                     raise  # of this machine's own disk: what a store says has no number
                 if pause is None or any(word in str(error) for word in _HOPELESS):
-                    raise UnreachableError(self._describe(what, error)) from error
+                    raise UnreachableError(self._describe(what, _reason(error))) from error
                 time.sleep(pause)
         raise AssertionError("unreachable")
 
-    def _describe(self, what: str, error: OSError) -> str:
-        reason = " ".join(str(error).rpartition("AWS Error ")[2].partition(" (Request ID")[0].split())
+    def _describe(self, what: str, reason: str) -> str:
         return (
-            f"{self.address} cannot be used, asked to {what}: {reason.partition(';')[0]}; check the address, "
+            f"{self.address} cannot be used, asked to {what}: {reason}; check the address, "
             "the network and the credentials in the environment"
         )
+
+
+def _reason(error: OSError) -> str:
+    """What Amazon's or Google's library says, without where in its code it says so."""
+    said = " ".join(str(error).split())
+    for begin, ends in _QUOTED:
+        said = said.rpartition(begin)[2]
+        for end in ends:
+            said = said.partition(end)[0]
+    return said
 
 
 def _connect(address: BucketAddress) -> Any:
@@ -189,7 +223,8 @@ def _connect(address: BucketAddress) -> Any:
 
     options = dict(address.options)
     if address.scheme == "gs":
-        return fs.GcsFileSystem(**options, retry_time_limit=timedelta(seconds=5))
+        anonymous = options.pop("anonymous", "") == "true"
+        return fs.GcsFileSystem(**options, anonymous=anonymous, retry_time_limit=_GOOGLE_PATIENCE)
     endpoint = options.pop("endpoint_override", None) or next(
         (os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), None
     )

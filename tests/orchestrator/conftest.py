@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.cluster.session import open_cluster
 from orchestrator.store.address import BucketAddress
-from tests.support.object_store import BUCKET, object_store
+from tests.support.object_store import BUCKET, google_store, object_store
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +33,30 @@ def remote(
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     return BucketAddress.parse(f"s3://{BUCKET}/{uuid.uuid4().hex}")
+
+
+@pytest.fixture(scope="session")
+def google_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Host and port of the session's Google Cloud Storage."""
+    with google_store(tmp_path_factory.mktemp("google-store")) as server:
+        yield server
+
+
+@pytest.fixture
+def google(
+    google_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> BucketAddress:
+    """As `remote`, in a bucket of Google's kind."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    query = f"anonymous=true&endpoint_override={google_server}&scheme=http"
+    return BucketAddress.parse(f"gs://{BUCKET}/{uuid.uuid4().hex}?{query}")
+
+
+@pytest.fixture(params=["remote", "google"])
+def anywhere(request: pytest.FixtureRequest) -> BucketAddress:
+    """The address of storage of this test's own, in a bucket of either kind."""
+    address: BucketAddress = request.getfixturevalue(request.param)
+    return address
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@ import os
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from tests.support.serving import Fault, FaultProxy
 
 
 @pytest.fixture
-def bucket(remote: BucketAddress) -> Bucket:
-    return Bucket(remote)
+def bucket(anywhere: BucketAddress) -> Bucket:
+    return Bucket(anywhere)
 
 
 def test_what_is_written_is_listed_and_read_whole(bucket: Bucket) -> None:
@@ -68,32 +69,35 @@ def test_names_that_would_lead_out_of_a_folder_are_left_out(remote: BucketAddres
     assert Bucket(remote).objects().keys() == {"good"}
 
 
-def test_a_bucket_that_does_not_exist_is_named_at_once(remote: BucketAddress) -> None:
-    missing = Bucket(BucketAddress.parse("s3://no-such-bucket/runs"))
+def test_a_bucket_that_does_not_exist_is_named_at_once(anywhere: BucketAddress) -> None:
+    missing = Bucket(replace(anywhere, bucket="no-such-bucket"))
     began = time.monotonic()
 
     assert not missing.is_there()
     with pytest.raises(
-        UnreachableError, match=r"s3://no-such-bucket/runs .*does not exist; check the address"
+        UnreachableError, match=r"://no-such-bucket/.* cannot be used, .*does not exist; check the address"
     ):
         missing.write("a", b"")
 
     assert time.monotonic() - began < 3
 
 
+@pytest.mark.parametrize("address", ["s3://runs/a?", "gs://runs/a?anonymous=true&scheme=http&"])
 def test_a_store_that_does_not_answer_is_told_in_one_sentence_without_credentials(
-    remote: BucketAddress,
+    remote: BucketAddress, address: str
 ) -> None:
-    address = BucketAddress.parse("s3://runs/a?endpoint_override=http://127.0.0.1:9")
+    address += "endpoint_override=127.0.0.1:9"
 
     with pytest.raises(UnreachableError, match=r"asked to write b: .*onnect") as refusal:
-        Bucket(address, pauses=()).write("b", b"")
+        Bucket(BucketAddress.parse(address), pauses=()).write("b", b"")
 
     assert "canary" not in str(refusal.value)
     assert len(str(refusal.value).splitlines()) == 1
+    assert len(str(refusal.value)) < 350
 
 
-def test_errors_that_pass_are_tried_again(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_that_pass_are_tried_again(remote: BucketAddress, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket = Bucket(remote)
     bucket.write("a", b"x")
     proxy = FaultProxy(f"http://{_endpoint()}", faults=[Fault(answer=503)], share=1.0)
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)

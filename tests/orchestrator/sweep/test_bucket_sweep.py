@@ -44,7 +44,7 @@ def file(tmp_path: Path) -> Path:
     return file
 
 
-@pytest.fixture(params=[1, 2])
+@pytest.fixture
 def ranks(request: pytest.FixtureRequest) -> tuple[str, str]:
     """How many processes train a trial together."""
     return "--set", f"resources.workers={request.param}"
@@ -71,33 +71,34 @@ def ended(process: subprocess.Popen[str]) -> Iterator[None]:
 
 
 @pytest.mark.timeout(1500)
+@pytest.mark.parametrize(("anywhere", "ranks"), [("remote", 1), ("remote", 2), ("google", 1)], indirect=True)
 def test_a_sweep_that_was_killed_and_lost_its_cache_ends_as_one_in_a_folder_that_nobody_disturbed(
-    remote: BucketAddress,
+    anywhere: BucketAddress,
     file: Path,
     ranks: tuple[str, str],
     undisturbed: SweepFolder,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    bucket, cache = Bucket(remote), tmp_path / "cache"
+    bucket, cache = Bucket(anywhere), tmp_path / "cache"
     for path in undisturbed.paths.storage.teachers.rglob("*.*"):
         bucket.upload(path, path.relative_to(undisturbed.paths.storage.root).as_posix())
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     tracking = ("--set", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db")
 
-    first = start("sweep", file, "--storage", str(remote), *QUIET, *ranks, *tracking)
+    first = start("sweep", file, "--storage", str(anywhere), *QUIET, *ranks, *tracking)
     with ended(first):
         wait_for(lambda: _epochs(bucket) >= 3, 600)
     shutil.rmtree(cache)
-    second = start("resume", f"{remote}/tiny")
+    second = start("resume", str(anywhere / "tiny"))
     with ended(second):
         said, _ = second.communicate()
 
     assert second.returncode == 0, said
-    there = find_sweep("tiny", remote)
+    there = find_sweep("tiny", anywhere)
     assert found(there) == found(undisturbed)
     assert max(len(trial.attempts) for trial in there.trials()) == 2
-    status = document("status", "tiny", "--storage", str(remote))
+    status = document("status", "tiny", "--storage", str(anywhere))
     assert (status["state"], status["mirror"]["backlog"]) == ("complete", 0)
     assert bucket.has("tiny/report.html")
     assert not list(cache.rglob("state.pt"))
