@@ -17,6 +17,7 @@ from orchestrator.cluster.capacity import Fixed, Places
 from orchestrator.cluster.shape import Shape
 from orchestrator.config import SweepConfig
 from orchestrator.controller.controller import Controller
+from orchestrator.store.drafts import remove_stale_drafts
 from orchestrator.store.folder import SweepFolder, TrialFolder, read_json
 from orchestrator.store.lease import Lease
 from orchestrator.store.paths import SweepPaths
@@ -66,6 +67,7 @@ def run_on_ray(
     with Lease.acquire(paths.lease) as lease:
         controller = Controller(config, template(config, teacher), SweepWriter(paths, lease), shape)
         run_trials(controller, places=places, scratch=scratch)
+        remove_stale_drafts(paths)  # of ranks that were killed on the way
     return controller
 
 

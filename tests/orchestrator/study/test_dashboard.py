@@ -112,15 +112,20 @@ def test_a_database_that_fails_is_told_once_and_holds_up_nothing(tmp_path: Path)
     assert time.monotonic() - begun < 20
 
 
-def test_a_database_that_hangs_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_hangs_is_left_behind(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hanging = threading.Event()
     monkeypatch.setattr(dashboard, "copy_search", lambda folder, url: hanging.wait(30))
     paths = swept(tmp_path).paths
     begun = time.monotonic()
-    with dashboard_of("sqlite:///x", paths, print, interval_seconds=0.01, grace_seconds=0.1):
+    with dashboard_of(url, paths, print, interval_seconds=0.01, grace_seconds=0.1):
         time.sleep(0.1)
     waited = time.monotonic() - begun
     hanging.set()
+    for thread in threading.enumerate():
+        if thread.name == "dashboard":  # which would copy in earnest once the test has ended
+            thread.join(30)
 
     assert waited < 10
 
