@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Self
 
@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
 
+from cpsc_core.blackboard import CAPACITY, Blackboard, place
 from cpsc_core.errors import RankError
 
 __all__ = ["ALONE", "Rank", "meeting_place"]
@@ -39,6 +40,8 @@ class Rank:
     """How many ranks there are."""
     device: str = "cpu"
     """Where it computes, unless it is told otherwise."""
+    blackboard: Blackboard | None = None
+    """Where it exchanges small tensors of the CPU with the others, if all are on one machine."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str], *, timeout_seconds: float) -> Self:
@@ -79,7 +82,25 @@ class Rank:
                 rank=index,
                 world_size=world_size,
             )
-        return cls(index=index, world_size=world_size, device=device)
+        connected = cls(index=index, world_size=world_size, device=device)
+        return replace(connected, blackboard=connected._shared_blackboard(timeout_seconds))
+
+    def _shared_blackboard(self, timeout_seconds: float) -> Blackboard | None:
+        """One that all ranks have; None, on every rank, if they are on several machines or kept apart."""
+        here, of_first = place(), self.ask(place)
+        if self.any(here is None or here != of_first):
+            return None
+        made = Blackboard.make(self.world_size, timeout_seconds) if self.is_first else None
+        address = self.ask(lambda: made and made.address)
+        try:
+            board = made or Blackboard.open(address, self.index, self.world_size, timeout_seconds)
+        except OSError:
+            board = None
+        if not self.any(board is None):
+            return board
+        if board is not None:
+            board.close()
+        return None
 
     @property
     def is_alone(self) -> bool:
@@ -93,6 +114,8 @@ class Rank:
 
     def leave(self) -> None:
         """Close the connections to the others."""
+        if self.blackboard is not None:
+            self.blackboard.close()
         if not self.is_alone:
             dist.destroy_process_group()
 
@@ -109,10 +132,16 @@ class Rank:
         return every
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """The sum of a tensor over the ranks, in place. It has no gradient."""
-        if not self.is_alone:
-            with self._in_contact():
-                dist.all_reduce(tensor)
+        """The sum of a tensor over the ranks, in place. It has no gradient.
+
+        Small tensors are added in the order of the ranks, wherever these are.
+        """
+        if self.is_alone:
+            return tensor
+        if _is_small(tensor):
+            return tensor.copy_(self._gathered(tensor).sum(0))
+        with self._in_contact():
+            dist.all_reduce(tensor)
         return tensor
 
     def average(self, gradients: Iterable[Tensor]) -> None:
@@ -177,6 +206,14 @@ class Rank:
         heard: dict[str, Any] = json.loads(bytes(content.tolist()))
         return heard
 
+    def _gathered(self, own: Tensor) -> Tensor:
+        with self._in_contact():
+            if self.blackboard is not None and _is_small(own):
+                return self.blackboard.gather(own)
+            every = own.new_empty(self.world_size * own.numel())
+            dist.all_gather_into_tensor(every, own.flatten())
+        return every.view(self.world_size, *own.shape)
+
     def _in_contact(self) -> Any:
         return _in_contact(self.index, self.world_size)
 
@@ -194,10 +231,7 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, own: Tensor, rank: Rank) -> Tensor:
         ctx.rank = rank
-        every = [torch.empty_like(own, memory_format=torch.contiguous_format) for _ in range(rank.world_size)]
-        with rank._in_contact():
-            dist.all_gather(every, own.contiguous())
-        return torch.stack(every)
+        return rank._gathered(own)
 
     @staticmethod
     @once_differentiable
@@ -205,6 +239,10 @@ class _Gather(torch.autograd.Function):
         rank: Rank = ctx.rank
         total = rank.sum(gradient.clone(memory_format=torch.contiguous_format))
         return total[rank.index], None
+
+
+def _is_small(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu" and tensor.nbytes <= CAPACITY
 
 
 @contextmanager
