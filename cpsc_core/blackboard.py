@@ -21,7 +21,7 @@ from torch import Tensor
 
 __all__ = ["CAPACITY", "Blackboard", "place"]
 
-CAPACITY = 64 * 1024
+CAPACITY = 1024**2
 """Bytes that a tensor may have to be exchanged."""
 
 _LINE = 64

@@ -109,7 +109,7 @@ def test_ranks_that_take_turns_at_being_late_never_read_what_is_not_of_their_tur
         for turn in range(400):
             if late.random() < 0.1:
                 time.sleep(late.choice((0.0, 0.001, 0.03)))
-            gathered = rank.gather(torch.full((CAPACITY // 8,), 3 * turn + rank.index))
+            gathered = rank.gather(torch.full((8192,), 3 * turn + rank.index))
             if not torch.equal(gathered[:, 0], torch.arange(3) + 3 * turn) or gathered.unique().numel() != 3:
                 return False
         return True
