@@ -90,6 +90,13 @@ def test_a_node_of_the_cluster_asks_for_the_token(name: str) -> None:
     assert environment["RAY_AUTH_TOKEN_PATH"] == "/run/secrets/ray_token"
 
 
+def test_who_submits_can_give_credentials_of_mlflow_and_say_that_the_network_is_his() -> None:
+    environment = SERVICES["submit"]["environment"]
+    passed_on = {name for name, value in environment.items() if value is None}
+
+    assert passed_on == {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "CPSC_PLAIN_HTTP"}
+
+
 def test_the_head_serves_no_dashboard() -> None:
     assert "--include-dashboard=false" in SERVICES["head"]["command"]
 
