@@ -6,7 +6,7 @@ Sweeps of stub trials (see stub.py) with 10 reports each: real controller, real 
 mirror into SQLite, no training. Each sweep runs in a process of its own, one trial at a time. Seconds of the
 controller's own thread and of the mirror's are processor time, so that a busy machine changes them little;
 `wall` is what a trial took from start to end, its own work included. For who cannot wait, `--fresh 100` runs
-the last 100 trials of each sweep and makes up the folders of those before, which are not mirrored. `--bare`
+the last 100 trials of each sweep; the folders of those before are made up and mirrored beforehand. `--bare`
 runs bare Ray Tune on as many empty trials, with OptunaSearch on an SQLite storage.
 """
 
@@ -27,12 +27,11 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cpsc_core.settings import TrialSettings
     from orchestrator.config import SweepConfig
-    from orchestrator.store.paths import SweepPaths
     from orchestrator.store.writer import SweepWriter
 
 REPORTS = 10
@@ -142,28 +141,6 @@ def fill(writer: SweepWriter, config: SweepConfig, template: TrialSettings, tria
             path.write_text(json.dumps(content.to_dict()))
 
 
-class Shut:
-    """A window (`orchestrator.sweep.window.Window`) with the Parquet views and without a mirror."""
-
-    def __init__(self, paths: SweepPaths) -> None:
-        from orchestrator.report.views import keep_views
-        from orchestrator.store.folder import SweepFolder
-
-        self._views = keep_views(SweepFolder(paths))
-        self.mirror = self
-        self.last_error: str | None = None
-
-    def wake(self) -> None:
-        """Nobody sleeps here."""
-
-    def __enter__(self) -> Self:
-        self._views.__enter__()
-        return self
-
-    def __exit__(self, *how: Any) -> None:
-        self._views.__exit__(*how)
-
-
 def run_ours(trials: int, folder: Path, fresh: int) -> dict[str, Any]:
     """A sweep of stub trials, of which `fresh` are run, and then a controller that finds it finished."""
     fresh = min(fresh, trials)
@@ -178,7 +155,7 @@ def run_ours(trials: int, folder: Path, fresh: int) -> dict[str, Any]:
     from orchestrator.cluster.shape import Shape
     from orchestrator.config import parse_experiment
     from orchestrator.controller.controller import Controller
-    from orchestrator.mirror import Mirror
+    from orchestrator.mirror import Mirror, default_uri
     from orchestrator.report.views import Views
     from orchestrator.store.lease import Lease
     from orchestrator.store.paths import StoragePaths
@@ -199,11 +176,6 @@ def run_ours(trials: int, folder: Path, fresh: int) -> dict[str, Any]:
         splits=("val",),
     )
     ledger = Ledger()
-    ledger.charge(Study, "suggest", "suggestion")
-    for method in ("write_trial", "write_end", "write_result"):
-        ledger.charge(SweepWriter, method, "commit")
-    ledger.charge(Mirror, "_sync", "mirror")
-    ledger.charge(Views, "write", "views")
     paths = StoragePaths(folder / "storage").sweep("scale")
     paths.trials.mkdir(parents=True)
     shape = Shape(workers=1, cpus=1, gpus=0)
@@ -215,9 +187,14 @@ def run_ours(trials: int, folder: Path, fresh: int) -> dict[str, Any]:
         writer = SweepWriter(paths, lease)
         paths.experiment.write_text(EXPERIMENT)
         writer.write_manifest({"sweep": "scale", "created": time.time()})
-        # made-up trials are not mirrored: it would take minutes, and in a whole sweep it was done long before
-        window = Window(paths, config, print) if fresh == trials else Shut(paths)
         fill(writer, config, template, trials - fresh)
+        Mirror(default_uri(paths.storage), paths).sync()
+        ledger.charge(Study, "suggest", "suggestion")
+        for method in ("write_trial", "write_end", "write_result"):
+            ledger.charge(SweepWriter, method, "commit")
+        ledger.charge(Mirror, "_sync", "mirror")
+        ledger.charge(Views, "write", "views")
+        window = Window(paths, config, print)
         controller = Controller(config, template, writer, shape)
         pace, progress = Pace(time.monotonic, 1), PlainProgress(io.StringIO())
         with window, Vitals(cluster.lost, "") as vitals:
@@ -232,7 +209,7 @@ def run_ours(trials: int, folder: Path, fresh: int) -> dict[str, Any]:
     states = Counter(trial.state.value for trial in again.state.trials.values())
     assert again.finished and states == {"complete": trials}, states
     return {
-        "mirror_ms": ledger.spent.get("mirror", 0.0) * 1e3 / trials,
+        "mirror_ms": ledger.spent["mirror"] * 1e3 / fresh,
         "per_trial_ms": ledger.per_trial(0, -1),
         "first_ms": ledger.per_trial(0, 1),
         "last_ms": ledger.per_trial(-2, -1),
@@ -271,7 +248,7 @@ def run_bare(trials: int, folder: Path, _fresh: int) -> dict[str, Any]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = optuna.storages.RDBStorage(f"sqlite:///{folder / 'optuna.db'}")
     search = OptunaSearch(space, metric="value", mode="max", storage=storage, study_name="bare")
-    init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     tuner = tune.Tuner(
         Empty,
         tune_config=tune.TuneConfig(

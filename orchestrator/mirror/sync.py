@@ -236,9 +236,12 @@ class Mirror:
         for paths in self._trials():
             if self._done.get(paths.root.name) == origin:
                 continue
+            has_ended = paths.result.exists()
             seen = _seen(paths, origin, bool(self._owned))
             if self._is_settled(paths, seen):
                 self._settled[paths.root.name] = seen
+                if self._owned and has_ended:
+                    self._done[paths.root.name] = origin
             elif (trial := TrialFolder.read(paths)) is not None:
                 changed.append((trial, seen))
         return sorted(changed, key=lambda each: (each[0].record.created, each[0].name), reverse=True)

@@ -165,6 +165,14 @@ def test_while_a_sweep_runs_only_trials_without_a_mirrored_result_are_looked_at(
 
         assert looked == [running.root.name]
 
+        resumed = mirror(sweep, server)
+        resumed.sync()
+        looked.clear()
+
+        resumed.sync()
+
+        assert looked == [running.root.name]
+
     looked.clear()
     same.close()
     assert set(looked) == {finished.root.name, running.root.name}
