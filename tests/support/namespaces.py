@@ -1,7 +1,7 @@
 """Machines that are network namespaces of this one: a head and workers.
 
-Each has an address, a name, a `/tmp` and a home of its own and, but for the head, none of our code. They
-share the storage, and the Python environment, as an image would give it to them.
+Each has an address, a name, a `/tmp` and a home of its own. Workers have none of our code, and see nothing of
+what runs on others. All share the storage, and the Python environment, as an image would give it to them.
 """
 
 from __future__ import annotations
@@ -76,15 +76,17 @@ class Machines:
         common = ["--block", f"--node-ip-address={self.ip(name)}", f"--num-cpus={cpus}", "--num-gpus=0"]
         common += ["--object-store-memory=100000000", "--disable-usage-stats"]
         role = ["--head", f"--port={_PORT}", "--include-dashboard=false"]
+        apart, hidden = ["unshare", "--mount", "--uts"], ""
         if name != "head":
             role = [f"--address={self.address}"]
-        hidden = [] if name == "head" else [Path(each.__file__).parent for each in (cpsc_core, orchestrator)]
+            hidden = " ".join(str(Path(each.__file__).parent) for each in (cpsc_core, orchestrator))
+            apart += ["--pid", "--fork", "--mount-proc"]
         self._processes[name] = subprocess.Popen(
             [
-                *("ip", "netns", "exec", self._namespace(name), "unshare", "--mount", "--uts"),
-                *("--propagation", "private", "sh", "-c", _START, "sh", name, *_RAY, "start", *common, *role),
+                *("ip", "netns", "exec", self._namespace(name), *apart, "--propagation", "private"),
+                *("sh", "-c", _START, "sh", name, *_RAY, "start", *common, *role),
             ],
-            env={**self._environment, "HIDDEN": " ".join(map(str, hidden))},
+            env={**self._environment, "HIDDEN": hidden},
             stdout=(self.shared / f"{name}.log").open("wb"),
             stderr=subprocess.STDOUT,
         )
