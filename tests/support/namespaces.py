@@ -43,6 +43,8 @@ def why_not() -> str | None:
         return "network namespaces need root"
     if missing := [name for name in ("ip", "unshare", "nsenter") if shutil.which(name) is None]:
         return f"needs {', '.join(missing)} (apt install iproute2 util-linux)"
+    if Path(sys.executable).is_relative_to("/tmp"):
+        return f"{sys.executable} lies in /tmp, of which each machine has its own"
     name = f"cpsc{os.getpid()}try"
     made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
     if made.returncode:
