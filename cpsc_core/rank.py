@@ -210,9 +210,9 @@ class Rank:
         with self._in_contact():
             if self.blackboard is not None and _is_small(own):
                 return self.blackboard.gather(own)
-            every = own.new_empty(self.world_size * own.numel())
-            dist.all_gather_into_tensor(every, own.flatten())
-        return every.view(self.world_size, *own.shape)
+            every = own.new_empty(self.world_size, *own.shape)
+            dist.all_gather(list(every), own.contiguous())
+        return every
 
     def _in_contact(self) -> Any:
         return _in_contact(self.index, self.world_size)
