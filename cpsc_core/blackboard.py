@@ -114,8 +114,6 @@ class Blackboard:
 
     def _is_dead(self, rank: int) -> bool:
         """Whether nobody holds its byte."""
-        if rank == self._index:
-            return False
         try:
             fcntl.lockf(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, rank)
         except OSError:

@@ -5,7 +5,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,10 @@ from cpsc_core.blackboard import CAPACITY, Blackboard, place
 from cpsc_core.rank import Rank
 from tests.support.ranks import on_ranks
 
-pytestmark = pytest.mark.skipif(place() is None, reason="no memory can be shared on this processor")
+pytestmark = [
+    pytest.mark.skipif(place() is None, reason="no memory can be shared on this processor"),
+    pytest.mark.usefixtures("one_thread"),
+]
 
 TENSORS = {
     "numbers": torch.linspace(0.1, 7.3, 128),
@@ -53,14 +56,6 @@ class Other:
     def end(self) -> int:
         self.board.close()
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def exchanged(rank: Rank) -> dict[str, tuple[Tensor, Tensor]]:
@@ -140,7 +135,7 @@ def test_a_rank_that_ends_is_missed_at_once_though_nobody_has_buried_it(death: i
 def test_what_a_rank_wrote_before_it_ended_is_read() -> None:
     other = Other(_write_and_die)
 
-    time.sleep(0.1)
+    os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
 
     assert other.board.gather(torch.zeros(2)).tolist() == [[0, 0], [1, 1]]
     assert other.end() == -signal.SIGKILL
@@ -148,9 +143,11 @@ def test_what_a_rank_wrote_before_it_ended_is_read() -> None:
 
 def _write_and_die(board: Blackboard) -> None:
     """Write, then die while waiting for the first rank."""
+    writer = os.getpid()
     if os.fork() == 0:
-        time.sleep(0.05)
-        os.kill(os.getppid(), signal.SIGKILL)
+        while board._counters[1] == 0:
+            time.sleep(0.001)
+        os.kill(writer, signal.SIGKILL)
         os._exit(0)
     board.gather(torch.ones(2))
     time.sleep(60)

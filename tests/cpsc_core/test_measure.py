@@ -3,11 +3,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict
 
 import pytest
-import torch
 
 from cpsc_core import measure as module
 from cpsc_core.images import ImageSpec
@@ -15,20 +13,14 @@ from cpsc_core.measure import measure
 from cpsc_core.networks.cifar_resnet import resnet20
 from cpsc_core.settings import GeneratorSettings, StudentSettings, TrainSettings
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 IMAGE = ImageSpec(num_classes=3, channels=1, size=16, mean=(0.5,), std=(0.5,))
 TRAIN = TrainSettings(
     batch_size=16,
     generator=GeneratorSettings(width=4, latent_dim=4, steps=1),
     student=StudentSettings(steps=1),
 )
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_a_fast_machine_is_timed_at_the_batch_size_that_was_asked_for() -> None:
