@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Self
@@ -90,12 +90,13 @@ class Rank:
         here, of_first = place(), self.ask(place)
         if self.any(here is None or here != of_first):
             return None
-        made = Blackboard.make(self.world_size, timeout_seconds) if self.is_first else None
-        address = self.ask(lambda: made and made.address)
-        try:
-            board = made or Blackboard.open(address, self.index, self.world_size, timeout_seconds)
-        except OSError:
-            board = None
+        board = None
+        with suppress(OSError):  # a sandbox may forbid to make memory or to look into each other
+            board = Blackboard.make(self.world_size, timeout_seconds) if self.is_first else None
+        address = self.ask(lambda: board and board.address)
+        with suppress(OSError):
+            if address and not self.is_first:
+                board = Blackboard.open(address, self.index, self.world_size, timeout_seconds)
         if not self.any(board is None):
             return board
         if board is not None:

@@ -46,6 +46,7 @@ PAIRS: Mapping[str, tuple[str, str]] = {
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "plain": {},
     "fp32": {"precision": "fp32"},
+    "fp32 compile": {"precision": "fp32", "compile": True},
     "fp32 recompute": {"precision": "fp32", "recompute": True},
     "bf16": {"precision": "bf16"},
     "bf16 compile": {"precision": "bf16", "compile": True},

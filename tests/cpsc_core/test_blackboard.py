@@ -172,11 +172,12 @@ def test_ranks_on_several_machines_have_none(monkeypatch: pytest.MonkeyPatch) ->
     assert on_ranks(2, act) == [(True, [0, 1])] * 2
 
 
-def test_ranks_that_may_not_look_into_each_other_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("forbidden", ["make", "open"])
+def test_ranks_that_may_not_share_memory_have_none(forbidden: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_place: object) -> Blackboard:
         raise PermissionError("no")
 
-    monkeypatch.setattr(Blackboard, "open", refuse)
+    monkeypatch.setattr(Blackboard, forbidden, refuse)
 
     def act(rank: Rank) -> tuple[bool, list[int], int]:
         memory = [each for each in Path("/proc/self/fd").iterdir() if "memfd:ranks" in _target(each)]
