@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from ipaddress import ip_address
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
+
+from cpsc_core.redaction import SECRET_NAME
 
 __all__ = ["find_exposure", "holds_credentials", "is_in_the_clear"]
 
@@ -13,9 +15,16 @@ _ALLOWED = "CPSC_PLAIN_HTTP"
 
 
 def holds_credentials(address: str) -> bool:
-    """Whether an address has a password in it, or, at a web server, a user name that may be a token."""
+    """Whether an address has a password in it, or, at a web server, a user name that may be a token.
+
+    The password may also be a parameter, as database drivers take it.
+    """
     parts = urlsplit(address)
-    return parts.password is not None or (parts.scheme in ("http", "https") and "@" in parts.netloc)
+    return (
+        parts.password is not None
+        or (parts.scheme in ("http", "https") and "@" in parts.netloc)
+        or any(SECRET_NAME.search(name) for name, _ in parse_qsl(parts.query))
+    )
 
 
 def is_in_the_clear(address: str) -> bool:

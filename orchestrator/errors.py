@@ -8,15 +8,14 @@ OrchestratorError (2)     a person can fix this by reading the message
   BudgetError (4)         the budget was spent before anything finished
   OwnedError (5)          another controller owns the sweep
   FencedError (5)         this controller has lost the sweep to another one
+  SignalledError (130)    a signal ended the command before it was done; 143 but for SIGINT
 """
-
-from typing import ClassVar
 
 
 class OrchestratorError(Exception):
     """A person can fix this by reading the message; anything else is a bug with a trace."""
 
-    exit_code: ClassVar[int] = 2
+    exit_code: int = 2
 
 
 class ConfigError(OrchestratorError):
@@ -60,3 +59,12 @@ class FencedError(OrchestratorError):
     """Another controller has taken the sweep over; nothing more may be written."""
 
     exit_code = 5
+
+
+class SignalledError(OrchestratorError):
+    """A signal ended the command before it was done."""
+
+    def __init__(self, message: str, exit_code: int | None) -> None:
+        """`exit_code` is that of the signal; None: of SIGINT."""
+        super().__init__(message)
+        self.exit_code = exit_code or 130

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from orchestrator.errors import FencedError
+
 __all__ = ["Keeper"]
 
 _REST = 20.0
@@ -15,7 +17,10 @@ _REST = 20.0
 
 
 class Keeper:
-    """A context manager: a thread updates something now and then while its block runs, and on leaving."""
+    """A context manager: a thread updates something now and then while its block runs, and on leaving.
+
+    Whoever leaves because the sweep was taken over updates nothing more: it is somebody else's by now.
+    """
 
     def __init__(
         self, name: str, update: Callable[[], object], *, interval_seconds: float, grace_seconds: float
@@ -28,6 +33,7 @@ class Keeper:
         self._interval_seconds = interval_seconds
         self._grace_seconds = grace_seconds
         self._leaving = threading.Event()
+        self._is_lost = False
         self._thread = threading.Thread(target=self._keep, name=name, daemon=True)
 
     def __enter__(self) -> Self:
@@ -35,8 +41,9 @@ class Keeper:
         return self
 
     def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
+        self._is_lost = isinstance(error, FencedError)
         self._leaving.set()
         self._thread.join(self._grace_seconds)
 
@@ -46,4 +53,5 @@ class Keeper:
             begun = time.monotonic()
             self._update()
             pause = max(self._interval_seconds, _REST * (time.monotonic() - begun))
-        self._update()
+        if not self._is_lost:
+            self._update()

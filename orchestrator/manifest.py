@@ -13,7 +13,15 @@ from orchestrator.config import Experiment, SweepConfig
 from orchestrator.errors import UsageError
 from orchestrator.provenance import code_state, git_state, package_versions, text_digest
 
-__all__ = ["begin_run", "drift", "gpus_before", "note_shape", "note_teacher"]
+__all__ = [
+    "begin_run",
+    "drift",
+    "extend_budget",
+    "gpus_before",
+    "note_shape",
+    "note_teacher",
+    "search_opened",
+]
 
 _TEACHER_KEYS = ("key", "arch", "sha256", "accuracy", "test_accuracy")
 
@@ -24,7 +32,6 @@ def begin_run(
     *,
     name: str,
     generation: int,
-    add_trials: int,
     changes: Sequence[str] = (),
     start_from: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -35,7 +42,7 @@ def begin_run(
     what earlier sweeps know (`orchestrator.study.prior`).
     """
     config = experiment.config
-    added = _added(before, config.budget.trials) + add_trials
+    added = _added(before, config.budget.trials)
     versions = package_versions()
     run = {
         "generation": generation,
@@ -70,6 +77,29 @@ def _objectives(config: SweepConfig) -> dict[str, Any] | list[dict[str, Any]]:
     """The objective as the experiment file gives it: one, or a list of several."""
     given = [each.model_dump() for each in config.objectives]
     return given if isinstance(config.objective, tuple) else given[0]
+
+
+def extend_budget(manifest: Mapping[str, Any], trials: int) -> dict[str, Any]:
+    """The manifest with so many trials more to search, which its newest run was asked for."""
+    *earlier, newest = manifest["runs"]
+    return {
+        **manifest,
+        "budget_trials": manifest["budget_trials"] + trials,
+        "added_trials": manifest["added_trials"] + trials,
+        "runs": [*earlier, newest | {"added_trials": trials}],
+    }
+
+
+def search_opened(manifest: Mapping[str, Any]) -> int:
+    """Generation of the last run that widened the search or was allowed more of it; 0 if none was."""
+    runs = [
+        run for run in manifest.get("runs", []) if run.get("added_trials") or any(map(_opens, run["changes"]))
+    ]
+    return runs[-1]["generation"] if runs else 0
+
+
+def _opens(change: str) -> bool:
+    return change.startswith(("budget.", "search."))
 
 
 def note_shape(manifest: Mapping[str, Any], shape: Shape) -> dict[str, Any]:

@@ -194,7 +194,7 @@ def run_ours(trials: int, folder: Path, fresh: int) -> dict[str, Any]:
             ledger.charge(SweepWriter, method, "commit")
         ledger.charge(Mirror, "_sync", "mirror")
         ledger.charge(Views, "write", "views")
-        window = Window(paths, config, print)
+        window = Window(paths, config, lease, print)
         controller = Controller(config, template, writer, shape)
         pace, progress = Pace(time.monotonic, 1), PlainProgress(io.StringIO())
         with window, Vitals(cluster.lost, "") as vitals:

@@ -24,11 +24,13 @@ from orchestrator.errors import (
     FencedError,
     OrchestratorError,
     OwnedError,
+    SignalledError,
     TrackingError,
     UnreachableError,
     UsageError,
 )
 from orchestrator.store.address import Storage, storage_at
+from orchestrator.store.space import storage_fails
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -71,6 +73,11 @@ class Command(click.Command):
         except BrokenPipeError:
             _silence_stdout()
             ctx.exit(_READER_GONE)
+        except OSError as error:
+            if not storage_fails(error):
+                raise
+            code, said = UnreachableError.exit_code, f"{error.filename}: {error.strerror}"
+            end(code, said, _next_command(UnreachableError(said), ctx))
 
 
 class Program(click.Group):
@@ -189,6 +196,8 @@ def _next_command(error: Exception, ctx: click.Context) -> str:
             return shlex.join([PROGRAM, "validate", str(params["file"])])
         case UnreachableError():
             return shlex.join([PROGRAM, "doctor", *storage])
+        case SignalledError():
+            return shlex.join([PROGRAM, *sys.argv[1:]])
         case OwnedError() | FencedError() | BudgetError() if "sweep" in params:
             return shlex.join([PROGRAM, "status", params["sweep"], *storage])
         case _:
@@ -201,7 +210,13 @@ def _storage(text: str) -> Storage:
         storage = storage_at(text)
     except UsageError as error:
         raise click.BadParameter(str(error), param_hint="--storage") from error
-    if isinstance(storage, Path) and storage.exists() and not storage.is_dir():
+    try:
+        is_file = isinstance(storage, Path) and storage.exists() and not storage.is_dir()
+    except OSError as error:
+        raise click.BadParameter(
+            f"Directory '{storage}': {error.strerror}.", param_hint="--storage"
+        ) from error
+    if is_file:
         raise click.BadParameter(f"Directory '{storage}' is a file.", param_hint="--storage")
     return storage
 

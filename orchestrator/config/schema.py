@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Gt, Le
 from pydantic import BeforeValidator, Field
@@ -222,6 +222,10 @@ class SweepConfig(Block):
     def bounds(self) -> dict[str, Bound]:
         """The constraints by their text."""
         return {text: bound_of(text) for text in self.constraints}
+
+    def with_trials(self, trials: int) -> Self:
+        """The same search with another number of trials."""
+        return self.model_copy(update={"budget": self.budget.model_copy(update={"trials": trials})})
 
     def fixed_setting(self, path: str) -> Any:
         """What a trial has at the dotted path of a parameter if nobody searches it."""

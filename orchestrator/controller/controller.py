@@ -58,6 +58,7 @@ class Controller:
         self.newest = recovered.newest
         self.causes = recovered.causes
         self._awaiting = recovered.awaiting
+        self._excused = {trial.name: trial.reopened_at for trial in recovered.unfinished}
         for trial in recovered.unfinished:
             self._settle(trial)
 
@@ -93,14 +94,9 @@ class Controller:
 
     def hear_line(self, assignment: Assignment, line: dict[str, Any]) -> bool:
         """Take note of a finished epoch; whether the trial goes on. A prune is durable before it acts."""
-        name = assignment.name
         self._refresh(assignment)
-        self.newest[name] = line
-        prune = self._should_prune(name, line)
-        detail = f"pruned after epoch {line['epoch']} by {self.config.pruner.name}" if prune else None
-        actions = self._decide(d.Reported(name, prune, detail))
-        self._commit(actions, assignment.attempt)
-        return not actions
+        self.newest[assignment.name] = line
+        return not self._prune_if_due(assignment.name, line, assignment.attempt)
 
     def hear_end(
         self, assignment: Assignment, ended: EndClass, cause: str | None, trace: list[str], node: str | None
@@ -114,6 +110,8 @@ class Controller:
             self.newest[trial.name] = trial.history[-1]
         if trial.record.number is not None and trial.result is None:
             self.study.catch_up(trial.record.number, trial)
+            if not is_final(trial) and self._prune_late(trial, assignment.attempt):
+                ended, cause = EndClass.PRUNED, None
         end = AttemptEnd(
             ended=ended,
             cause=cause,
@@ -243,9 +241,21 @@ class Controller:
             recompute=action.recompute,
         )
 
-    def _should_prune(self, name: str, line: dict[str, Any]) -> bool:
-        number = self.state.trials[name].number
-        return number is not None and self.study.report(number, line)
+    def _prune_if_due(self, name: str, line: dict[str, Any], attempt: int) -> bool:
+        """End a trial early if the pruner says so after an epoch; whether it did.
+
+        A trial that was tried again has been judged up to where it stood.
+        """
+        number, epoch = self.state.trials[name].number, line["epoch"]
+        prune = number is not None and self.study.report(number, line) and epoch > self._excused.get(name, 0)
+        detail = f"pruned after epoch {epoch} by {self.config.pruner.name}" if prune else None
+        actions = self._decide(d.Reported(name, prune, detail))
+        self._commit(actions, attempt)
+        return bool(actions)
+
+    def _prune_late(self, trial: TrialFolder, attempt: int) -> bool:
+        """Likewise after the last epoch, which nobody may have heard of when it was written."""
+        return bool(trial.history) and self._prune_if_due(trial.name, trial.history[-1], attempt)
 
     def _judge(self, trial: TrialFolder) -> Verdict:
         return judge(trial.history, trial.costs, self.config.objectives, self.config.bounds)
@@ -272,11 +282,5 @@ class Controller:
         if is_final(trial):
             end = AttemptEnd(ended=EndClass.COMPLETE, seconds=0.0)
             self._conclude(trial, newest, end)
-        elif (
-            trial.history
-            and trial.record.number is not None
-            and self._should_prune(trial.name, trial.history[-1])
-        ):
-            detail = f"pruned after epoch {trial.epoch} by {self.config.pruner.name}"
-            self._commit(self._decide(d.Reported(trial.name, True, detail)), newest)
+        elif self._prune_late(trial, newest):
             self._decide(d.Ended(name=trial.name, ended=EndClass.PRUNED, now=self._clock()))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator import decide as d
-from orchestrator.manifest import gpus_before
+from orchestrator.manifest import gpus_before, search_opened
 from orchestrator.store.folder import SweepFolder, TrialFolder
 from orchestrator.store.records import AttemptEnd, Duplicate, EndClass, Result, TrialState
 from orchestrator.store.writer import SweepWriter
@@ -50,7 +50,12 @@ def recover(writer: SweepWriter, study: Study, rules: d.Rules) -> Recovered:
         else:
             study.restore(entry)
     return Recovered(
-        state=_state(rules, trials, max(entries, default=-1) + 1),
+        state=_state(
+            rules,
+            trials,
+            suggestions=max(entries, default=-1) + 1,
+            duplicates_in_a_row=_repeated(entries, search_opened(folder.manifest)),
+        ),
         unfinished=tuple(trial for trial in trials if trial.result is None),
         awaiting=_awaiting(duplicates, by_name),
         newest={trial.name: trial.history[-1] for trial in trials if trial.history},
@@ -91,13 +96,27 @@ def _awaiting(duplicates: Sequence[Duplicate], by_name: dict[str, TrialFolder]) 
     return awaiting
 
 
-def _state(rules: d.Rules, trials: Sequence[TrialFolder], suggestions: int) -> d.State:
+def _repeated(entries: Mapping[int, TrialFolder | Duplicate], opened: int) -> int:
+    """How many of the last suggestions in a row named trials that existed, since the search was opened."""
+    in_a_row = 0
+    for number in sorted(entries, reverse=True):
+        entry = entries[number]
+        if not isinstance(entry, Duplicate) or entry.generation < opened:
+            break
+        in_a_row += 1
+    return in_a_row
+
+
+def _state(
+    rules: d.Rules, trials: Sequence[TrialFolder], *, suggestions: int, duplicates_in_a_row: int
+) -> d.State:
     standings = {trial.name: _standing(trial) for trial in trials}
     state = d.State(
         rules=rules,
         trials=standings,
         waiting=tuple(trial.name for trial in trials if trial.result is None),
         suggestions=suggestions,
+        duplicates_in_a_row=duplicates_in_a_row,
         seconds=sum(trial.seconds for trial in trials),
         gpu_seconds=sum(trial.gpu_seconds for trial in trials),
     )

@@ -8,7 +8,7 @@ import time
 from types import TracebackType
 from typing import Self
 
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import FencedError, OrchestratorError
 from orchestrator.mirror.reconcile import Synced
 from orchestrator.mirror.sync import Mirror
 
@@ -24,7 +24,8 @@ class Background:
     """A context manager: while its block runs, the mirror follows the folders.
 
     On leaving, the thread mirrors a last time, with the sweep's own run ended; whatever it cannot send within
-    `grace_seconds` is left to the next controller or to `cpsc-orchestrate sync`.
+    `grace_seconds` is left to the next controller or to `cpsc-orchestrate sync`. Whoever leaves because the
+    sweep was taken over sends nothing more: the other controller shows it as it is.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Background:
         self._grace_seconds = grace_seconds
         self._woken = threading.Event()
         self._leaving = threading.Event()
+        self._is_lost = False
         self._failures = 0
         self._last_error: str | None = None
         self._thread = threading.Thread(target=self._follow, name="mirror", daemon=True)
@@ -68,17 +70,18 @@ class Background:
         return self
 
     def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
+        self._is_lost = isinstance(error, FencedError)
         self._leaving.set()
         self._woken.set()
         self._thread.join(self._grace_seconds)
-        if self._thread.is_alive() or self._last_error is not None:
+        if not self._is_lost and (self._thread.is_alive() or self._last_error is not None):
             _logger.warning(
                 "MLflow lacks %d trial(s) of %s; `cpsc-orchestrate sync %s` sends them",
                 self.backlog,
                 self._mirror.name,
-                self._mirror.name,
+                self._mirror.address,
             )
 
     def _follow(self) -> None:
@@ -87,7 +90,8 @@ class Background:
             begun = time.monotonic()
             self._try(closing=False)
             self._pause(time.monotonic() - begun)
-        self._try(closing=True)
+        if not self._is_lost:
+            self._try(closing=True)
 
     def _try(self, *, closing: bool) -> None:
         try:

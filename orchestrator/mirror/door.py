@@ -54,7 +54,7 @@ def open_mlflow(uri: str, experiment: str, artifacts: Path | None) -> MlflowExpe
     _refuse_exposure(uri)
     _hush()
     database = database_path(uri)
-    with _asking(uri, experiment, "be opened"):
+    with _asking(uri, "be opened"):
         engine = None if database is None else prepare_database(uri, database, artifacts)
         # A client opens the database, so it comes after that was made.
         return MlflowExperiment(open_client(uri), experiment, artifacts, engine)
@@ -93,7 +93,6 @@ class MlflowExperiment:
         self._client = client
         self._engine = engine
         self._uri = client.tracking_uri
-        self._name = name
         self._database = database_path(self._uri)
         self._experiment = self._find_or_create(name, artifacts)
         # An inode that is open is not given to another file.
@@ -258,7 +257,7 @@ class MlflowExperiment:
             self._client.log_artifact(run_id, str(thumbnail), "images")
 
     def _asking(self, what: str) -> Any:
-        return _asking(self._uri, self._name, what)
+        return _asking(self._uri, what)
 
 
 def _held(run: Any, images: set[int] | None = None) -> HeldRun:
@@ -274,7 +273,7 @@ def _held(run: Any, images: set[int] | None = None) -> HeldRun:
 
 
 @contextmanager
-def _asking(uri: str, sweep: str, what: str) -> Iterator[None]:
+def _asking(uri: str, what: str) -> Iterator[None]:
     """Say in one sentence what MLflow would not do, and whether that is its word or its silence."""
     from mlflow.exceptions import MlflowException
 
@@ -283,14 +282,14 @@ def _asking(uri: str, sweep: str, what: str) -> Iterator[None]:
     except MlflowException as error:
         status: int = error.get_http_status_code()  # type: ignore[no-untyped-call]
         refused = 400 <= status < 500 and status not in _UNAVAILABLE
-        raise (TrackingError if refused else UnreachableError)(_sentence(uri, sweep, what, error)) from error
+        raise (TrackingError if refused else UnreachableError)(_sentence(uri, what, error)) from error
     except Exception as error:
-        raise UnreachableError(_sentence(uri, sweep, what, error)) from error
+        raise UnreachableError(_sentence(uri, what, error)) from error
 
 
-def _sentence(uri: str, sweep: str, what: str, error: Exception) -> str:
+def _sentence(uri: str, what: str, error: Exception) -> str:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return (
         f"MLflow at {public_uri(uri)} could not {what}: {reason}; "
-        f"the trial folders keep it all, and `cpsc-orchestrate sync {sweep}` sends it later"
+        "the trial folders keep it all, and `sync` sends it later"
     )

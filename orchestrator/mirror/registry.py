@@ -46,12 +46,12 @@ def register_best(folder: SweepFolder, uri: str) -> dict[str, str] | None:
         "weights": str(weights),
         "digest": digest,
     }
-    registered = _ask(request, folder.name)
+    registered = _ask(request)
     write_entry(folder.paths.mirror, public_uri(uri), replace(noted, files=noted.files | {_STUDENT: digest}))
     return registered
 
 
-def _ask(request: dict[str, Any], sweep: str) -> dict[str, str]:
+def _ask(request: dict[str, Any]) -> dict[str, str]:
     answer = subprocess.run(
         [sys.executable, "-m", "orchestrator.mirror.register"],
         input=json.dumps(request),
@@ -64,7 +64,7 @@ def _ask(request: dict[str, Any], sweep: str) -> dict[str, str]:
         said = (answer.stderr.strip().splitlines() or [f"exit code {answer.returncode}"])[-1]
         raise UnreachableError(
             f"MLflow at {public_uri(request['uri'])} could not register the best student: {said}; "
-            f"`cpsc-orchestrate sync {sweep}` tries again"
+            "`sync` tries again"
         )
     registered: dict[str, str] = json.loads(answer.stdout.splitlines()[-1])
     return registered

@@ -74,6 +74,11 @@ class Mirror:
         """The sweep's name."""
         return self._folder.name
 
+    @property
+    def address(self) -> str:
+        """The sweep as commands are told of it."""
+        return self._folder.paths.address
+
     def sync(self) -> Synced:
         """Send what the server lacks; called again, it sends nothing.
 
@@ -255,7 +260,9 @@ class Mirror:
 
     def _trials(self) -> Iterator[TrialPaths]:
         folder = self._folder.paths.trials
-        return map(TrialPaths, folder.iterdir() if folder.is_dir() else ())
+        return (
+            TrialPaths(entry) for entry in (folder.iterdir() if folder.is_dir() else ()) if entry.is_dir()
+        )
 
     def _noted(self, paths: TrialPaths) -> str | None:
         if (seen := self._settled.get(paths.root.name)) is not None:

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from orchestrator.errors import UsageError
 
-__all__ = ["BucketAddress", "Storage", "is_remote", "storage_at"]
+__all__ = ["BucketAddress", "Storage", "is_remote", "path_at", "storage_at"]
 
 _SCHEMES = {"s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", "gs": "GOOGLE_APPLICATION_CREDENTIALS"}
 _OPTIONS = {
@@ -88,5 +88,15 @@ def is_remote(text: str) -> bool:
 
 
 def storage_at(text: str) -> Storage:
-    """The folder or the bucket that a text names; raises UsageError for an address that is neither."""
-    return BucketAddress.parse(text) if is_remote(text) else Path(text).expanduser().absolute()
+    """The folder or the bucket that a text names; raises UsageError for what is neither."""
+    return BucketAddress.parse(text) if is_remote(text) else path_at(text).absolute()
+
+
+def path_at(text: str) -> Path:
+    """The path that a text names, ~ expanded; UsageError if there is no such user."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UsageError(
+            f"{text} is in the home directory of nobody this machine knows; give its path"
+        ) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import time
 from pathlib import Path
 
 from orchestrator.store.paths import SweepPaths
@@ -15,18 +16,27 @@ _DRAFT = re.compile(r"^\..+\.(\d+)\.draft(?:-[a-z]+)?$")
 """Every draft has its writer's process id in its name; a database's draft has side files of its own."""
 
 
+_ABANDONED_SECONDS = 3600.0
+
+
 def remove_stale_drafts(sweep: SweepPaths) -> None:
-    """Remove the drafts of a sweep, and of what it shares with others, that nobody on this machine is at."""
+    """Remove the drafts of a sweep that nobody on this machine is at; nobody else is at any of them.
+
+    Of what sweeps share, other machines may be at drafts: those go that nobody has written to for an hour.
+    """
     storage = sweep.storage
-    for drafts in (
-        sweep.root.rglob(".*.draft*"),
-        storage.root.glob(".*.draft*"),
-        storage.teachers.glob("*/.*.draft*"),
-    ):
-        for path in list(drafts):
-            match = _DRAFT.match(path.name)
-            if match and not _is_alive(int(match[1])):
-                _remove(path)
+    shared = (*storage.root.glob(".*.draft*"), *storage.teachers.glob("*/.*.draft*"))
+    for path in (*sweep.root.rglob(".*.draft*"), *filter(_is_abandoned, shared)):
+        match = _DRAFT.match(path.name)
+        if match and not _is_alive(int(match[1])):
+            _remove(path)
+
+
+def _is_abandoned(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > _ABANDONED_SECONDS
+    except FileNotFoundError:
+        return False
 
 
 def _remove(path: Path) -> None:

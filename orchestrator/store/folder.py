@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +11,7 @@ from typing import Any
 
 from cpsc_core.attempt import read_lines
 from orchestrator.errors import UnreachableError, UsageError
-from orchestrator.store.address import BucketAddress, Storage, is_remote
+from orchestrator.store.address import BucketAddress, Storage, is_remote, path_at
 from orchestrator.store.links import refuse_links
 from orchestrator.store.paths import SweepPaths, TrialPaths
 from orchestrator.store.records import AttemptEnd, Duplicate, Result, Stage, TrialRecord, TrialState
@@ -23,7 +24,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """The content of a JSON file, or None if there is no such file; UnreachableError if it is damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # somebody's file may lie where trials do
         return None
     except (ValueError, RecursionError) as error:
         raise _damaged(path, f"it is no JSON ({type(error).__name__})") from error
@@ -115,9 +116,20 @@ class TrialFolder:
 
     def failures(self) -> list[AttemptEnd]:
         """How its attempts failed since the trial was last opened: a reopened one starts afresh."""
-        opened = [number for number in self.attempts if self.paths.was_reopened(number)]
-        first = max(opened, default=0) + 1
+        first = self._reopened + 1
         return [end for number, end in self.ends.items() if number >= first and end.ended.is_failure]
+
+    @property
+    def reopened_at(self) -> int:
+        """The epoch at which it had ended when it was last opened again; 0 if it never was."""
+        before = self._reopened
+        lines = read_lines(self.paths.old_metrics(before)) or read_lines(self.paths.attempt(before).metrics)
+        return int(lines[-1]["epoch"]) if lines else 0
+
+    @property
+    def _reopened(self) -> int:
+        """Number of the last attempt after which it was opened again; 0 if it never was."""
+        return max((number for number in self.attempts if self.paths.was_reopened(number)), default=0)
 
     @property
     def gpu_seconds(self) -> float:
@@ -126,6 +138,8 @@ class TrialFolder:
 
     def attempt_seconds(self, number: int) -> float:
         """Seconds of one attempt's own work, up to its last metrics line."""
+        if (end := self.ends.get(number)) is not None:
+            return end.seconds
         lines = read_lines(self.paths.attempt(number).metrics)
         return float(lines[-1]["seconds"]) if lines else 0.0
 
@@ -197,14 +211,23 @@ def find_sweep(sweep: str, storage: Storage) -> SweepFolder:
         return _find_in_bucket(address.name, address.parent)
     if isinstance(storage, BucketAddress):
         return _find_in_bucket(sweep, storage)
-    for root in (storage / sweep, Path(sweep).expanduser()):
-        if (root / "manifest.json").is_file():
+    for root in (storage / sweep, path_at(sweep)):
+        if _is_file(root / "manifest.json"):
             root = root.resolve()
             refuse_links(root)
             origin = origin_of(root.parent)
             return SweepFolder(SweepPaths(root)) if origin is None else _find_in_bucket(root.name, origin)
     known = sorted(path.parent.name for path in storage.glob("*/manifest.json")) if storage.is_dir() else []
     raise UsageError(_no_sweep(sweep, storage, known))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise
 
 
 def _find_in_bucket(name: str, storage: BucketAddress) -> SweepFolder:

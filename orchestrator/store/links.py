@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from orchestrator.errors import UsageError
@@ -14,7 +15,7 @@ def refuse_links(root: Path) -> None:
     """Raise UsageError if anything below a folder is a symbolic link; the folder itself may be one."""
     waiting = [str(root)]
     while waiting:
-        with os.scandir(waiting.pop()) as entries:
+        with suppress(FileNotFoundError), os.scandir(waiting.pop()) as entries:  # ranks remove checkpoints
             for entry in entries:
                 if entry.is_symlink():
                     raise UsageError(

@@ -183,6 +183,10 @@ class TrialPaths:
         """Where the result goes when a trial is reopened after its attempt of this number."""
         return self.attempts / str(number) / "result.json"
 
+    def old_metrics(self, number: int) -> Path:
+        """Where the metrics of an attempt go that ran to the end, when the trial is reopened."""
+        return self.attempts / str(number) / "metrics.old.jsonl"
+
     def begun(self, number: int) -> Path:
         """In a bucket: written before an attempt is handed out, so that nobody else takes its number."""
         return self.attempts / str(number) / "begun.json"

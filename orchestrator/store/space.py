@@ -9,16 +9,42 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cpsc_core.attempt import make_folder
+from orchestrator.errors import UnreachableError
 from orchestrator.store.paths import SweepPaths
 
-__all__ = ["Space"]
+__all__ = ["Space", "make_room", "storage_fails"]
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_FAILS = _FULL | {
+    errno.EACCES,
+    errno.EIO,
+    errno.ENAMETOOLONG,
+    errno.ENODEV,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ESTALE,
+}
 _CHECKPOINTS = 3
 """Of each trial at once: the newest, the one that is being written, and as much again for all the rest."""
 _LEAST_BYTES = 16 * 1024**2
 """Wanted before the first checkpoint is there."""
 _TRIALS_LOOKED_AT = 8
+
+
+def storage_fails(error: OSError) -> bool:
+    """Whether an error is of the disk, the file system or its permissions, and not of this program."""
+    return error.errno in _FAILS
+
+
+def make_room(folder: Path, storage: Path) -> None:
+    """Make a folder of a storage, and those above it; UnreachableError if nothing can be written there."""
+    try:
+        make_folder(folder)
+    except OSError as error:
+        raise UnreachableError(
+            f"cannot write to {storage}: {error}; choose another folder with --storage"
+        ) from error
 
 
 def _free_bytes(folder: Path) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cpsc_core.attempt import make_durable, make_folder, replacing, write_json
+from cpsc_core.attempt import make_durable, make_folder, read_lines, replacing, write_json
 from orchestrator.errors import FencedError
 from orchestrator.store.folder import read_json
 from orchestrator.store.ownership import Ownership
@@ -104,14 +104,18 @@ class SweepWriter:
         publish(path)
 
     def reopen(self, name: str) -> None:
-        """Make a finished trial unfinished: its result moves into its newest attempt."""
+        """Make a finished trial unfinished: its result moves into its newest attempt.
+
+        Of a trial that had run to its end the metrics are put aside too: else nothing would be left to run.
+        """
         self.lease.check()
         trial = self.paths.trial(name)
-        old_result = trial.old_result(max(trial.attempt_numbers(), default=1))
-        old_result.parent.mkdir(parents=True, exist_ok=True)
-        trial.result.replace(old_result)
-        publish(old_result)
-        discard(trial.result)  # whoever dies before it leaves the trial finished
+        numbers = trial.attempt_numbers()
+        _put_aside(trial.result, trial.old_result(max(numbers, default=1)))
+        for number in numbers:
+            metrics = trial.attempt(number).metrics
+            if any(line.get("final") for line in read_lines(metrics)):
+                _put_aside(metrics, trial.old_metrics(number))
 
     def _create(self, path: Path, content: Mapping[str, Any]) -> bool:
         created = self._insist(lambda: _create(path, content))
@@ -145,6 +149,14 @@ def _create(path: Path, content: Mapping[str, Any]) -> bool:
     finally:
         draft.unlink(missing_ok=True)
     return True
+
+
+def _put_aside(path: Path, place: Path) -> None:
+    """Move a file; whoever dies before the end leaves it where it was, perhaps in both places."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    path.replace(place)
+    publish(place)
+    discard(path)
 
 
 def _replace(path: Path, text: str) -> None:

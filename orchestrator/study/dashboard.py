@@ -97,4 +97,4 @@ def _same(one: FrozenTrial, other: FrozenTrial) -> bool:
 def _content(trial: FrozenTrial) -> Any:
     attrs = {key: value for key, value in trial.user_attrs.items() if key != _NUMBER}
     values = repr(sorted(trial.intermediate_values.items()))
-    return trial.state, trial.values, trial.params, attrs, values
+    return trial.state, trial.values, trial.params, trial.distributions, attrs, values

@@ -44,7 +44,12 @@ class Study:
         return suggestion
 
     def report(self, number: int, line: Mapping[str, Any]) -> bool:
-        """Note a metrics line of a trial; whether the pruner would end the trial here."""
+        """Note a metrics line of a trial; whether the pruner would end the trial here.
+
+        A line does not have what is measured at the end alone, and nobody prunes on that.
+        """
+        if self._metric not in line:
+            return False
         epoch, value = line["epoch"], float(line[self._metric])
         self.search.note(number, epoch, value)
         return self.pruning.report(number, epoch, value)
@@ -93,7 +98,11 @@ class Study:
     def _curve(self, trial: TrialFolder) -> Iterator[tuple[int, float]]:
         """Values by epoch, up to where the trial was ended: its processes may have gone a step further."""
         last = trial.result.metrics.get("epoch", math.inf) if trial.result is not None else math.inf
-        return ((line["epoch"], float(line[self._metric])) for line in trial.history if line["epoch"] <= last)
+        return (
+            (line["epoch"], float(line[self._metric]))
+            for line in trial.history
+            if self._metric in line and line["epoch"] <= last
+        )
 
     def _params(self, noted: Mapping[str, Any], trial: TrialFolder) -> dict[str, Any]:
         """Parameters in today's space: one that was not searched then has the value it was fixed at."""

@@ -13,14 +13,14 @@ from html import escape
 from typing import Any
 
 import optuna
-from optuna.distributions import json_to_distribution
+from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
 from orchestrator.objective import Objective, objectives_of
 from orchestrator.ranking import values_of
 from orchestrator.store.folder import SweepFolder, TrialFolder
-from orchestrator.store.records import TrialState
+from orchestrator.store.records import Duplicate, TrialRecord, TrialState
 
 __all__ = ["figures_page", "importances", "study_of"]
 
@@ -44,12 +44,18 @@ def study_of(folder: SweepFolder) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     trials, objectives = folder.trials(), objectives_of(folder.manifest)
     by_name = {trial.name: trial for trial in trials}
-    entries = {trial.record.number: _frozen(trial, trial.record, objectives) for trial in trials}
-    entries |= {each.number: _frozen(by_name[each.name], each, objectives) for each in folder.duplicates()}
+    asked: dict[int, tuple[TrialFolder, TrialRecord | Duplicate]] = {
+        trial.record.number: (trial, trial.record) for trial in trials if trial.record.number is not None
+    }
+    asked |= {each.number: (by_name[each.name], each) for each in folder.duplicates()}
+    numbers = sorted(asked)
+    # A search may go on in a wider space, which holds all that was tried before; Optuna compares no others.
+    newest = {path: each for number in numbers for path, each in asked[number][1].distributions.items()}
+    space = {path: json_to_distribution(each) for path, each in newest.items()}
     directions = [each.direction for each in objectives]
     study = optuna.create_study(study_name=folder.name, directions=directions)  # type: ignore[arg-type]
     study.set_user_attr(_OBJECTIVES, [each.metric for each in objectives])
-    study.add_trials(entry for number, entry in sorted(_numbered(entries).items()))
+    study.add_trials(_frozen(*asked[number], objectives, space) for number in numbers)
     return study
 
 
@@ -116,7 +122,12 @@ def _page(name: str, figures: Mapping[str, Any]) -> str:
     return head + "\n".join(bodies) + "</html>\n"
 
 
-def _frozen(trial: TrialFolder, asked: Any, objectives: Sequence[Objective]) -> FrozenTrial:
+def _frozen(
+    trial: TrialFolder,
+    asked: TrialRecord | Duplicate,
+    objectives: Sequence[Objective],
+    space: Mapping[str, BaseDistribution],
+) -> FrozenTrial:
     """A trial as Optuna writes it, under the parameters of the suggestion that asked for it.
 
     A complete one without a number for every objective is told as failed: Optuna takes no other.
@@ -137,7 +148,7 @@ def _frozen(trial: TrialFolder, asked: Any, objectives: Sequence[Objective]) -> 
         datetime_start=datetime.fromtimestamp(trial.record.created),
         datetime_complete=None if ended is None else datetime.fromtimestamp(ended),
         params={name: asked.params[name] for name in asked.distributions},
-        distributions={name: json_to_distribution(each) for name, each in asked.distributions.items()},
+        distributions={name: space[name] for name in asked.distributions},
         user_attrs={"trial": trial.name} | ({"cause": result.cause} if result and result.cause else {}),
         system_attrs={},
         intermediate_values=values,
@@ -152,7 +163,3 @@ def _cost(study: optuna.Study) -> Callable[[FrozenTrial], float]:
 
 def _first(trial: FrozenTrial) -> float:
     return float(trial.values[0])
-
-
-def _numbered(entries: Mapping[int | None, FrozenTrial]) -> dict[int, FrozenTrial]:
-    return {number: entry for number, entry in entries.items() if number is not None}

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from contextlib import suppress
 from threading import Thread
 from types import FrameType
 from typing import Any, NoReturn, Self
@@ -25,7 +24,7 @@ class Interrupt:
     moment, so nothing needs to be tidied up first, and `resume` goes on from there.
     """
 
-    def __init__(self, on_first: Callable[[], None], farewell: str) -> None:
+    def __init__(self, on_first: Callable[[], None], farewell: Callable[[], str]) -> None:
         self._on_first = on_first
         self._farewell = farewell
         self._before: dict[signal.Signals, Any] = {}
@@ -68,9 +67,10 @@ class Interrupt:
     def _leave(self) -> NoReturn:
         """Say how to go on, past a live display that has taken stderr and hidden the cursor, and be gone."""
         cursor = _SHOW_CURSOR if os.isatty(_STDERR) else ""
-        with suppress(OSError):
-            os.write(_STDERR, f"{cursor}\n{self._farewell}\n".encode())
-        os._exit(130)
+        try:
+            os.write(_STDERR, f"{cursor}\n{self._farewell()}\n".encode())
+        finally:
+            os._exit(130)
 
     def _listen(self) -> None:
         """End the process at the first SIGINT that is not the first signal."""

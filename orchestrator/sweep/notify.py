@@ -60,8 +60,9 @@ class Notifier:
 def message(folder: SweepFolder) -> dict[str, Any]:
     """What a hook is told: `event` is finished, failed, budget_spent, stopped or interrupted.
 
-    A sweep has failed if no trial was completed; budget_spent says that its budget ended it before every
-    trial was run. `text` is one line for people, the key that chat services read.
+    A sweep has failed if no trial was completed, or if its controller could not go on; budget_spent says that
+    its budget ended it before every trial was run. `text` is one line for people, the key that chat services
+    read.
     """
     manifest, status = folder.manifest, standing(folder)
     finished, reason, best = manifest.get("finished"), manifest.get("reason"), status["best"]

@@ -22,17 +22,16 @@ def prepare(
     experiment: Experiment,
     writer: SweepWriter,
     reopen: Reopen,
-    add_trials: int,
     say: Callable[[str], None],
-) -> SweepConfig:
-    """Begin another run in a sweep's folder; its configuration, with the budget as it stands by now.
+) -> None:
+    """Begin another run in a sweep's folder.
 
     What can be refused is refused here, before anything runs: raises UsageError for a file that decides the
     trials in another way than the sweep's own, and for trials to reopen that are not there.
     """
-    config, folder = experiment.config, SweepFolder(writer.paths)
-    changed = _changes(config, writer.paths)
-    start_from = _start_from(config, folder, say)
+    folder = SweepFolder(writer.paths)
+    changed = _changes(experiment.config, writer.paths)
+    start_from = _start_from(experiment.config, folder, say)
     writer.write_experiment(experiment.text)
     for trial in reopen.choose(folder):
         writer.reopen(trial.name)
@@ -41,13 +40,10 @@ def prepare(
         experiment,
         name=writer.paths.name,
         generation=writer.lease.generation,
-        add_trials=add_trials,
         changes=changed,
         start_from=start_from,
     )
     writer.write_manifest(manifest)
-    budget = config.budget.model_copy(update={"trials": manifest["budget_trials"]})
-    return config.model_copy(update={"budget": budget})
 
 
 def _changes(config: SweepConfig, paths: SweepPaths) -> list[str]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from cpsc_core.attempt import make_folder
 from cpsc_core.card import TeacherCard
 from cpsc_core.settings import TrialSettings
 from orchestrator.cluster.capacity import Cluster, Places
@@ -20,14 +18,14 @@ from orchestrator.cluster.shape import Shape
 from orchestrator.config import Experiment, SweepConfig
 from orchestrator.controller.controller import Controller
 from orchestrator.errors import BudgetError, UnreachableError, UsageError
-from orchestrator.manifest import drift, note_shape, note_teacher
+from orchestrator.manifest import drift, extend_budget, note_shape, note_teacher
 from orchestrator.store.drafts import remove_stale_drafts
 from orchestrator.store.folder import SweepFolder
-from orchestrator.store.ownership import own
+from orchestrator.store.ownership import Ownership, own
 from orchestrator.store.paths import StoragePaths, SweepPaths
 from orchestrator.store.records import EndClass, TrialState
 from orchestrator.store.relay import Relay
-from orchestrator.store.space import Space
+from orchestrator.store.space import Space, make_room, storage_fails
 from orchestrator.store.working_copy import copy_of, place_of, refresh
 from orchestrator.store.writer import SweepWriter
 from orchestrator.sweep.board import Pace
@@ -40,8 +38,6 @@ from orchestrator.sweep.teacher_stage import teacher_stage
 from orchestrator.sweep.vitals import Vitals
 from orchestrator.sweep.watched import Watched
 from orchestrator.sweep.window import Window
-
-_STORAGE_FAILS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE})
 
 __all__ = ["Outcome", "Run"]
 
@@ -70,33 +66,30 @@ class Run:
         self.address = address
         self.progress = progress
         self.scratch = new_scratch()
+        self._trials_to_add = 0
         self._space = Space(paths, progress.say, self._is_stopping)
         self._stack = ExitStack()
         self._exit_code: Callable[[], int | None] = lambda: None
 
     def carry_out(self, reopen: Reopen, *, add_trials: int, takeover: bool) -> Outcome:
         """Run until nothing is left to do, a signal comes, or a stop is asked for; raises as `run_sweep`."""
+        self._trials_to_add = add_trials
         is_remote = copy_of(self.paths.root) is not None
         if is_remote and self.config.tracking.uri is None:
             raise UsageError(
                 f"storage in a bucket, {self.paths.storage.address}, has no place for MLflow's database: set "
                 "tracking.uri to the server that is to show the sweep"
             )
+        make_room(self.paths.trials, self.paths.storage.root)
         try:
-            make_folder(self.paths.trials)
-        except OSError as error:
-            raise UnreachableError(
-                f"cannot write to {self.paths.storage.root}: {error}; choose another folder with --storage"
-            ) from error
-        try:
-            return self._own(reopen, add_trials=add_trials, takeover=takeover)
+            return self._own(reopen, takeover=takeover)
         except OSError as error:
             if is_remote and not self.paths.root.exists():
                 raise UnreachableError(
                     f"the working copy of {self.paths.address} was removed while it was in use; "
                     f"what was finished is kept: {self._farewell()}"
                 ) from error
-            if error.errno not in _STORAGE_FAILS:
+            if not storage_fails(error):
                 raise
             message = (
                 f"the storage of {self.paths.root} fails: {error.strerror}; what was finished is kept: "
@@ -106,19 +99,19 @@ class Run:
                 return self._outcome(code, message)
             raise UnreachableError(message) from error
 
-    def _own(self, reopen: Reopen, *, add_trials: int, takeover: bool) -> Outcome:
+    def _own(self, reopen: Reopen, *, takeover: bool) -> Outcome:
         with self._stack as stack:
             note = {"scratch": str(self.scratch)}
             lease = stack.enter_context(own(self.paths, note=note, takeover=takeover))
+            stack.enter_context(Relay(self.paths, lease))  # first: from now on `stop` means this run
             refresh(self.paths.root)  # what others did before it was ours, and nothing that never counted
             if isinstance(stale := lease.previous.get("scratch"), str) and not lease.fences:
                 remove_scratch(Path(stale))
             remove_stale_drafts(self.paths)
             writer = SweepWriter(self.paths, lease, self._space.wait)
             stack.enter_context(logging_to(self.paths.log))
-            stack.enter_context(Relay(self.paths, lease))
-            self.config = prepare(self.experiment, writer, reopen, add_trials, self.progress.say)
-            interrupt = stack.enter_context(Interrupt(self._ask_to_stop, self._farewell()))
+            prepare(self.experiment, writer, reopen, self.progress.say)
+            interrupt = stack.enter_context(Interrupt(self._ask_to_stop, self._farewell))
             self._exit_code = lambda: interrupt.exit_code
             try:
                 reason = self._stages(writer)
@@ -149,10 +142,10 @@ class Run:
             card = teacher_stage(self.config, self.paths.storage, cluster, self.progress, stopped)
             if card is None:
                 return "stopped while the teacher was made"
-            writer.write_manifest(note_teacher(SweepFolder(self.paths).manifest, card))
+            self._note_teacher(writer, card)
             template = _template(self.config, self.paths.storage, card)
             controller = Controller(self.config, template, writer, shape)
-            return self._search(controller, cluster, places, template)
+            return self._search(controller, writer.lease, cluster, places, template)
 
     def _note_shape(self, writer: SweepWriter, shape: Shape) -> None:
         manifest = note_shape(SweepFolder(self.paths).manifest, shape)
@@ -160,8 +153,21 @@ class Run:
         if lines := drift(manifest):
             self.progress.say(f"changed since the last run, which may change numbers: {'; '.join(lines)}")
 
+    def _note_teacher(self, writer: SweepWriter, card: TeacherCard) -> None:
+        """Note it, and with it the trials to add: from here on nothing can be refused any more."""
+        manifest = note_teacher(SweepFolder(self.paths).manifest, card)
+        manifest = extend_budget(manifest, self._trials_to_add)
+        writer.write_manifest(manifest)
+        self._trials_to_add = 0
+        self.config = self.config.with_trials(manifest["budget_trials"])
+
     def _search(
-        self, controller: Controller, cluster: Cluster, places: Places, template: TrialSettings
+        self,
+        controller: Controller,
+        lease: Ownership,
+        cluster: Cluster,
+        places: Places,
+        template: TrialSettings,
     ) -> str:
         from orchestrator.study.dashboard import dashboard_of
         from orchestrator.trial.shipping import pack_teacher
@@ -170,7 +176,7 @@ class Run:
         parcels = pack_teacher(template.teacher) if cluster.is_joined else {}
         pace = Pace(time.monotonic, places.room().slots)
         self._stack.enter_context(dashboard_of(self.config.optuna_storage, self.paths, self.progress.say))
-        window = self._stack.enter_context(Window(self.paths, self.config, self.progress.say))
+        window = self._stack.enter_context(Window(self.paths, self.config, lease, self.progress.say))
         with Vitals(cluster.lost, self._farewell(), signalled=self._exit_code) as vitals:
             watched = Watched(controller, pace, self.progress, window.mirror, vitals)
             watched.show()
@@ -211,7 +217,8 @@ class Run:
 
     def _farewell(self) -> str:
         cluster = "" if self.address is None else f" --address {self.address}"
-        return f"go on with `cpsc-orchestrate resume {self.paths.address}{cluster}`"
+        more = f" --add-trials {self._trials_to_add}" if self._trials_to_add else ""
+        return f"go on with `cpsc-orchestrate resume {self.paths.address}{cluster}{more}`"
 
 
 def _template(config: SweepConfig, storage: StoragePaths, card: TeacherCard) -> TrialSettings:

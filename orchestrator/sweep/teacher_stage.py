@@ -12,8 +12,10 @@ from orchestrator.cluster.places import open_places
 from orchestrator.cluster.scratch import new_scratch
 from orchestrator.cluster.session import open_cluster
 from orchestrator.config import Experiment, SweepConfig
+from orchestrator.errors import SignalledError
 from orchestrator.store.address import Storage
 from orchestrator.store.paths import StoragePaths
+from orchestrator.store.space import make_room
 from orchestrator.store.working_copy import fetch, open_storage, place_of
 from orchestrator.sweep.interrupt import Interrupt
 from orchestrator.sweep.progress import Progress
@@ -26,13 +28,13 @@ def make_teacher(
 ) -> dict[str, Any]:
     """The card of an experiment's teacher, which is trained and kept first if need be.
 
-    Raises KeyboardInterrupt if a signal came meanwhile: a teacher that is not whole is not kept.
+    Raises SignalledError if a signal came meanwhile: a teacher that is not whole is not kept.
     """
     root = open_storage(storage or experiment.config.storage)
-    root.mkdir(parents=True, exist_ok=True)
+    make_room(root, root)
     config, paths = experiment.config, StoragePaths(root)
     with (
-        Interrupt(lambda: None, "the teacher was not kept") as interrupt,
+        Interrupt(lambda: None, lambda: "the teacher was not kept") as interrupt,
         open_cluster(address, new_scratch(), progress.say) as cluster,
         open_places(
             cluster,
@@ -44,7 +46,7 @@ def make_teacher(
     ):
         card = teacher_stage(config, paths, cluster, progress, lambda: interrupt.caught is not None)
     if card is None:
-        raise KeyboardInterrupt
+        raise SignalledError("interrupted; the teacher was not kept", interrupt.exit_code)
     return asdict(card)
 
 

@@ -10,10 +10,11 @@ from typing import Self
 
 from orchestrator.config import SweepConfig
 from orchestrator.credentials import is_in_the_clear
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import FencedError, OrchestratorError
 from orchestrator.mirror import Background, Mirror, default_uri, public_uri
 from orchestrator.report.views import keep_views
 from orchestrator.store.folder import SweepFolder
+from orchestrator.store.ownership import Ownership
 from orchestrator.store.paths import SweepPaths
 from orchestrator.sweep.notify import Notifier
 
@@ -26,12 +27,16 @@ class Window:
     """A context manager: while its block runs, the views follow the folders.
 
     On leaving it writes them a last time, then the report, then brings MLflow up to date, and last tells the
-    sweep's hook how the sweep ended; the manifest should say so by then. It never raises into the controller.
+    sweep's hook how the sweep ended; the manifest should say so by then. Nothing of that happens to a sweep
+    that was taken over meanwhile. It never raises into the controller.
     """
 
-    def __init__(self, paths: SweepPaths, config: SweepConfig, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, paths: SweepPaths, config: SweepConfig, lease: Ownership, say: Callable[[str], None]
+    ) -> None:
         """Nothing is begun before the block is entered; `say` is told what leaving waits for."""
         self._say = say
+        self._lease = lease
         self._folder = SweepFolder(paths)
         uri = config.tracking.uri or default_uri(paths.storage)
         if is_in_the_clear(uri):
@@ -42,15 +47,19 @@ class Window:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        self._stack.callback(self._notifier.tell)
+        self._stack.push(_unless_lost(self._notifier.tell))
         self._stack.enter_context(self.mirror)
-        self._stack.callback(self._report)
+        self._stack.push(_unless_lost(self._report))
         self._stack.enter_context(self._views)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        try:
+            self._lease.check()
+        except FencedError as lost:
+            kind, error, trace = FencedError, lost, lost.__traceback__
         self._stack.__exit__(kind, error, trace)
 
     def _report(self) -> None:
@@ -64,3 +73,13 @@ class Window:
             _logger.info("no report: %s", error)
         except Exception:
             _logger.warning("the report of %s could not be written", self._folder.name, exc_info=True)
+
+
+def _unless_lost(act: Callable[[], None]) -> Callable[..., None]:
+    """What an exit stack is to do on leaving, but not in a sweep that was taken over."""
+
+    def leave(_kind: object, error: BaseException | None, _trace: object) -> None:
+        if not isinstance(error, FencedError):
+            act()
+
+    return leave

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 from traceback import format_exception
 
+from ray.exceptions import RayTaskError
+
 from cpsc_core.errors import (
     AttemptError,
     CheckpointError,
@@ -51,7 +53,7 @@ class HangError(Exception):
 
 def classify(error: BaseException) -> EndClass:
     """The class of a failure. torch's errors are known by name, so that the driver stays free of torch."""
-    match error:
+    match error := _raised(error):
         case DivergedError():
             return EndClass.DIVERGED
         case DataError() | TeacherError() | CheckpointError():
@@ -75,6 +77,7 @@ def classify(error: BaseException) -> EndClass:
 
 def describe(error: BaseException) -> str:
     """The failure in one line: its message without secrets, with the type's name where that says more."""
+    error = _raised(error)
     text = " ".join(redact(str(error)).split()) or type(error).__name__
     return text if isinstance(error, _IN_OUR_WORDS) else f"{type(error).__name__}: {text}"
 
@@ -82,6 +85,11 @@ def describe(error: BaseException) -> str:
 def trace(error: BaseException) -> list[str]:
     """Where it happened, as traceback lines; empty for what happened elsewhere and is told in words."""
     return [] if isinstance(error, _ELSEWHERE) else redact("".join(format_exception(error))).splitlines()
+
+
+def _raised(error: BaseException) -> BaseException:
+    """What another process has raised, in place of what Ray raises here for it, which has lost its errno."""
+    return error.cause if isinstance(error, RayTaskError) else error
 
 
 _ELSEWHERE = (GangLostError, HangError, MemoryShortError, PreemptedError)

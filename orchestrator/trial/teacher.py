@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cpsc_core.card import TeacherCard, TeacherFolder, read_card, teacher_key
@@ -62,7 +62,8 @@ def prepare_teacher(
     """The card of the wished teacher, made first if it is not kept yet; None if asked to stop meanwhile.
 
     It is made on a machine, which is sent the file that weights are given in; None: on this one.
-    Raises CoreError if the file or the data cannot be used, UnreachableError if the process dies.
+    Raises CoreError if the file or the data cannot be used, UnreachableError if the process dies, OSError if
+    a disk fails.
     """
     actor: Any = ray.remote(_TeacherRank)
     options: dict[str, Any] = {"num_cpus": shape.cpus, "num_gpus": shape.gpus, "max_restarts": 0}
@@ -85,6 +86,8 @@ def prepare_teacher(
             say(said)
     except RayActorError as error:
         raise UnreachableError(f"the process that makes the teacher died: {error}") from error
+    except RayTaskError as error:
+        raise (error.cause if isinstance(error.cause, OSError) else error) from error
     finally:
         ray.kill(rank)
 

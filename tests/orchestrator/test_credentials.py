@@ -16,6 +16,9 @@ from orchestrator.credentials import find_exposure, holds_credentials, is_in_the
         ("postgresql://mlflow:hunter2@db/mlflow", True),
         ("https://token@mlflow.example", True),
         ("https://me:hunter2@mlflow.example", True),
+        ("postgresql://db/mlflow?user=me&password=hunter2", True),
+        ("postgresql://db/mlflow?user=me&password=", False),
+        ("postgresql://db/mlflow?sslmode=require", False),
     ],
 )
 def test_a_password_or_a_token_in_an_address_is_noticed(address: str, holds: bool) -> None:

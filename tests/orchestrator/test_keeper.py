@@ -3,6 +3,9 @@ from __future__ import annotations
 import threading
 import time
 
+import pytest
+
+from orchestrator.errors import FencedError
 from orchestrator.keeper import Keeper
 
 
@@ -43,3 +46,15 @@ def test_leaving_does_not_wait_for_an_update_that_hangs() -> None:
     hang.set()
 
     assert took_seconds < 5.0
+
+
+def test_who_has_lost_the_sweep_updates_nothing_more() -> None:
+    updates: list[int] = []
+
+    with (
+        pytest.raises(FencedError),
+        Keeper("test", lambda: updates.append(1), interval_seconds=1000.0, grace_seconds=5.0),
+    ):
+        raise FencedError("lost")
+
+    assert updates == []

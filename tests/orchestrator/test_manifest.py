@@ -8,7 +8,15 @@ from cpsc_core.card import TeacherCard
 from orchestrator.cluster.shape import Shape
 from orchestrator.config import Experiment, parse_experiment
 from orchestrator.errors import UsageError
-from orchestrator.manifest import begin_run, drift, gpus_before, note_shape, note_teacher
+from orchestrator.manifest import (
+    begin_run,
+    drift,
+    extend_budget,
+    gpus_before,
+    note_shape,
+    note_teacher,
+    search_opened,
+)
 from tests.support.simulator import EXPERIMENT, SPACE
 
 CARD = TeacherCard(
@@ -35,7 +43,7 @@ def toy() -> Experiment:
 
 
 def begin(before: dict[str, Any], toy: Experiment, generation: int, add_trials: int = 0) -> dict[str, Any]:
-    return begin_run(before, toy, name="toy", generation=generation, add_trials=add_trials)
+    return extend_budget(begin_run(before, toy, name="toy", generation=generation), add_trials)
 
 
 def test_where_a_sweep_came_from_stays_and_every_run_is_noted(toy: Experiment, tmp_path: Path) -> None:
@@ -124,3 +132,12 @@ def test_the_gpus_of_a_trial_are_those_of_the_last_run_that_had_any(toy: Experim
     assert gpus_before(first, 1) == 0.0
     assert gpus_before(died_early, 3) == 1.0
     assert gpus_before(after(died_early, ALONE), 3) == 1.0
+
+
+def test_the_search_was_opened_by_the_last_run_that_widened_it_or_was_allowed_more(toy: Experiment) -> None:
+    first = begin({}, toy, 1)
+    more = begin(first, toy, 2, add_trials=3)
+    wider = begin_run(more, toy, name="toy", generation=3, changes=["search.loss.ikd.high: 10.0 -> 20.0"])
+    elsewhere = begin_run(wider, toy, name="toy", generation=4, changes=["tracking.uri: null -> 'x'"])
+
+    assert [search_opened(each) for each in ({}, first, more, wider, elsewhere)] == [0, 0, 2, 3, 3]

@@ -10,14 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cpsc_core.attempt import write_json
 from cpsc_core.settings import TrainSettings
 from orchestrator.config import SweepConfig
 from orchestrator.controller.controller import Controller
 from orchestrator.ranking import front
 from orchestrator.report.leaderboard import infeasible
 from orchestrator.store.folder import SweepFolder, TrialFolder
+from orchestrator.store.lease import Lease
 from orchestrator.store.paths import SweepPaths
 from orchestrator.store.records import EndClass, Stage, TrialState
+from orchestrator.store.writer import SweepWriter
 from tests.support.simulator import SPACE, KilledError, Simulator, experiment, run
 
 CLOCK = {"timing", "generation", "attempt"}
@@ -223,6 +226,54 @@ def test_a_suggestion_that_names_an_existing_trial_is_recorded_and_told_that_res
         assert seen.value == original.result.objective or seen.value == original.history[-1]["val_accuracy"]
 
 
+FEW = ("budget.trials=200", "sampler.name=random", "confirm.top=0")
+
+
+def exhaust(root: Path, *overrides: str, kill_after: int | None = None) -> int:
+    """How many suggestions a search in a space of two trials has asked for by its end."""
+    config = experiment(*FEW, *overrides, space="{generator.steps: {choices: [1, 2]}}")
+    with suppress(KilledError):
+        run(config, root, Simulator(kill_after=kill_after))
+    return 2 + len(SweepFolder(SweepPaths(root)).duplicates())
+
+
+def test_a_search_that_has_exhausted_its_space_asks_nothing_when_it_is_given_again(tmp_path: Path) -> None:
+    asked = exhaust(tmp_path / "toy")
+
+    assert asked >= 22
+    assert exhaust(tmp_path / "toy") == asked
+
+
+def test_a_kill_among_the_last_suggestions_does_not_begin_their_count_anew(tmp_path: Path) -> None:
+    class DyingAsker(Simulator):
+        def run(self, orders: Controller) -> None:
+            orders.study.suggest = self.dying(orders.study.suggest)  # type: ignore[method-assign]
+            super().run(orders)
+
+        def dying(self, suggest: Any) -> Any:
+            def asked(number: int) -> Any:
+                if number == 15:
+                    raise KilledError
+                return suggest(number)
+
+            return asked
+
+    config = experiment(*FEW, space="{generator.steps: {choices: [1, 2]}}")
+    with pytest.raises(KilledError):
+        run(config, tmp_path / "toy", DyingAsker())
+
+    assert exhaust(tmp_path / "toy") == exhaust(tmp_path / "whole")
+
+
+def test_a_search_that_was_allowed_more_trials_looks_for_others_again(tmp_path: Path) -> None:
+    asked = exhaust(tmp_path / "toy")
+    run_that_added = {"generation": 2, "changes": [], "added_trials": 8}
+    write_json(tmp_path / "toy" / "manifest.json", {"runs": [run_that_added]})
+
+    assert exhaust(tmp_path / "toy") == asked + 20
+    assert exhaust(tmp_path / "toy") == asked + 20
+
+
 def test_duplicates_survive_a_kill(tmp_path: Path) -> None:
     config = experiment(
         "budget.trials=12", "sampler.name=random", space="{generator.steps: {choices: [1, 2, 3]}}"
@@ -357,6 +408,23 @@ def test_an_objective_that_was_not_measured_is_a_failure(tmp_path: Path) -> None
     assert (trial.state, trial.result.detail) == ("failed", "latency is not finite after the last epoch")
 
 
+CHEAP = "objective={metric: latency, direction: minimize}"
+
+
+def test_a_search_for_what_is_measured_at_the_end_alone_survives_a_kill(tmp_path: Path) -> None:
+    config = experiment(CHEAP, "pruner.name=none", "budget.trials=3", "sampler.name=random")
+    reference = run(config, tmp_path / "whole", Simulator(costs=steps_cost))
+
+    with pytest.raises(KilledError):
+        run(config, tmp_path / "toy", Simulator(costs=steps_cost, kill_after=7))
+    controller = run(config, tmp_path / "toy", Simulator(costs=steps_cost))
+
+    assert table(tmp_path / "toy") == table(tmp_path / "whole")
+    values = [each.value for each in controller.study.study.trials]
+    assert values == [each.value for each in reference.study.study.trials]
+    assert values == [0.001 * trial.record.params["generator.steps"] for trial in trials(tmp_path / "toy")]
+
+
 def test_enqueued_parameters_run_first_and_a_duplicate_among_them_returns_at_once(tmp_path: Path) -> None:
     queue = "enqueue=[{loss.ikd: 2, generator.steps: 3}, {loss.ikd: 2, generator.steps: 3}, {loss.ikd: 4}]"
     run(experiment(queue, "budget.trials=4"), tmp_path / "toy", Simulator())
@@ -403,6 +471,79 @@ def test_a_process_that_dies_after_the_last_line_takes_nothing_with_it(
 
     assert table(tmp_path / "toy") == table(tmp_path / "whole")
     assert all(trial.attempts == [1] for trial in trials(tmp_path / "toy"))
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_trial_that_dies_before_its_line_is_heard_is_pruned_on_it_all_the_same(
+    tmp_path: Path, is_killed: bool
+) -> None:
+    """Its process has written the epoch, and neither it nor the controller got to speak of it."""
+    run(experiment(), tmp_path / "whole", Simulator())
+    pruned = next(trial for trial in trials(tmp_path / "whole") if trial.state is TrialState.PRUNED)
+
+    class Mute(Simulator):
+        def _advance(self, orders: Controller, assignment: Any) -> bool:
+            if assignment.name != pruned.name:
+                return super()._advance(orders, assignment)
+            hear_line = orders.hear_line
+            orders.hear_line = lambda *_: True  # type: ignore[method-assign]
+            try:
+                super()._advance(orders, assignment)
+            finally:
+                orders.hear_line = hear_line  # type: ignore[method-assign]
+            if pruned.epoch > self.epochs_run[-1][2]:
+                return orders.hear_line(assignment, trials(orders.paths.root)[-1].history[-1])
+            if is_killed:
+                raise KilledError
+            orders.hear_end(assignment, EndClass.INFRASTRUCTURE, "lost", [], "here")
+            return False
+
+    with suppress(KilledError):
+        run(experiment(), tmp_path / "toy", Mute())
+    run(experiment(), tmp_path / "toy", Simulator())
+
+    assert table(tmp_path / "toy") == table(tmp_path / "whole")
+
+
+def reopen(root: Path, name: str) -> None:
+    with Lease.acquire(SweepPaths(root).lease) as lease:
+        SweepWriter(SweepPaths(root), lease).reopen(name)
+
+
+def test_a_complete_trial_that_is_tried_again_runs_from_its_beginning_to_the_same_end(tmp_path: Path) -> None:
+    root = tmp_path / "toy"
+    run(experiment(), root, Simulator())
+    before = table(root)
+    complete = next(trial for trial in trials(root) if trial.state is TrialState.COMPLETE)
+    seconds = complete.seconds
+    reopen(root, complete.name)
+    again = Simulator()
+
+    run(experiment(), root, again)
+
+    assert again.epochs_run == [(complete.name, 2, epoch) for epoch in range(1, 10)]
+    assert table(root) == before
+    (trial,) = (each for each in trials(root) if each.name == complete.name)
+    assert trial.seconds == 2 * seconds  # both times count
+    assert trial.result is not None and trial.result.attempt == 2
+
+
+@pytest.mark.parametrize("kills", [[], [0], [1], [2]])
+def test_a_pruned_trial_that_is_tried_again_is_not_pruned_where_it_was(
+    tmp_path: Path, kills: list[int]
+) -> None:
+    root = tmp_path / "toy"
+    run(experiment(), root, Simulator())
+    pruned = next(trial for trial in trials(root) if trial.state is TrialState.PRUNED)
+    pruned_at = pruned.epoch
+    reopen(root, pruned.name)
+
+    run_killed(experiment(), root, kills)
+
+    (trial,) = (each for each in trials(root) if each.name == pruned.name)
+    assert trial.result is not None
+    assert trial.epoch > pruned_at
+    assert [line["epoch"] for line in trial.history] == list(range(1, trial.epoch + 1))
 
 
 def test_a_result_names_the_attempt_that_its_metrics_come_from(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import UnreachableError
+from orchestrator.errors import FencedError, UnreachableError
 from orchestrator.mirror.background import Background
 from orchestrator.mirror.reconcile import Synced
 from orchestrator.mirror.sync import Mirror
@@ -38,6 +38,10 @@ class StubMirror(Mirror):
     @property
     def name(self) -> str:
         return "digits"
+
+    @property
+    def address(self) -> str:
+        return "/runs/digits"
 
     def sync(self) -> Synced:
         self.syncs += 1
@@ -90,6 +94,18 @@ def test_leaving_mirrors_a_last_time_with_the_sweep_ended() -> None:
         assert mirror.closed_as == []
 
     assert mirror.closed_as == [None]
+
+
+def test_who_has_lost_the_sweep_shows_it_as_ended_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    mirror = StubMirror()
+
+    with pytest.raises(FencedError), Background(mirror, interval_seconds=1000.0):
+        wait_until(lambda: mirror.syncs == 1)
+        mirror.act = fail
+        raise FencedError("lost")
+
+    assert mirror.closed_as == []
+    assert caplog.records == []
 
 
 def test_waking_returns_at_once_while_the_server_hangs() -> None:
@@ -152,7 +168,7 @@ def test_leaving_does_not_wait_for_a_server_that_hangs(caplog: pytest.LogCapture
     hang.set()
 
     assert took_seconds < 2.0
-    assert "lacks 3 trial(s) of digits; `cpsc-orchestrate sync digits` sends them" in caplog.text
+    assert "lacks 3 trial(s) of digits; `cpsc-orchestrate sync /runs/digits` sends them" in caplog.text
 
 
 def test_a_pause_ends_when_the_block_is_left() -> None:

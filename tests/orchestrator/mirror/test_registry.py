@@ -89,7 +89,7 @@ def test_a_registry_that_refuses_is_told_with_the_way_to_try_again(
     refusal = subprocess.CompletedProcess([], 1, "", "Traceback\nMlflowException: read only\n")
     monkeypatch.setattr(registry.subprocess, "run", lambda *_, **__: refusal)
 
-    with pytest.raises(UnreachableError, match=r"MlflowException: read only; `cpsc-orchestrate sync digits`"):
+    with pytest.raises(UnreachableError, match=r"MlflowException: read only; `sync` tries again"):
         mirror.register_best()
 
 

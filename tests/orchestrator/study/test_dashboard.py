@@ -134,3 +134,18 @@ def test_without_an_address_there_is_no_copy(tmp_path: Path) -> None:
     before = threading.active_count()
     with dashboard_of(None, SweepPaths(tmp_path), print):
         assert threading.active_count() == before
+
+
+def test_a_space_that_became_wider_makes_the_copy_anew(tmp_path: Path, url: str) -> None:
+    def swept_in(choices: str, trials: int) -> SweepFolder:
+        space = f"{{generator.steps: {{choices: {choices}}}, loss.ikd: {{low: 0.1, high: 10.0}}}}"
+        overrides = ("confirm.top=0", f"budget.trials={trials}", "sampler.name=random")
+        run(experiment(*overrides, space=space), tmp_path / "toy", Simulator())
+        return SweepFolder(SweepPaths(tmp_path / "toy"))
+
+    copy_search(swept_in("[1, 2]", 4), url)
+    folder = swept_in("[1, 2, 3]", 8)
+
+    assert copy_search(folder, url) == 8
+    assert copy_search(folder, url) == 0
+    assert shown(url) == content(study_of(folder).trials)

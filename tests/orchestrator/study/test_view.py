@@ -119,3 +119,17 @@ def test_there_are_no_figures_before_a_trial_is_complete(tmp_path: Path) -> None
 
 def test_one_complete_trial_has_figures(sweep: MadeSweep) -> None:
     assert figures_page(study_of(sweep.folder)) is not None
+
+
+def test_trials_of_a_space_that_became_wider_are_compared_in_the_wider_one(sweep: MadeSweep) -> None:
+    for number in range(4, 12):
+        add(sweep, number, [0.1 * number])
+    wider = json.loads(DISTRIBUTION)
+    wider["attributes"]["high"] = 20.0
+    path = sweep.paths.trial(f"{11:012x}").record
+    write_json(path, json.loads(path.read_text()) | {"distributions": {"loss.ikd": json.dumps(wider)}})
+
+    study = study_of(sweep.folder)
+
+    assert {trial.distributions["loss.ikd"].high for trial in study.trials} == {20.0}
+    assert "loss.ikd" in importances(study)

@@ -12,7 +12,7 @@ SCRIPT = textwrap.dedent(
     """
     import sys, time
     from orchestrator.sweep.interrupt import Interrupt
-    with Interrupt(lambda: print("stopping", flush=True), "go on with resume") as interrupt:
+    with Interrupt(lambda: print("stopping", flush=True), lambda: "go on with resume") as interrupt:
         print("ready", flush=True)
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline and (interrupt.caught is None or "stay" in sys.argv):
@@ -59,7 +59,7 @@ DEAF = textwrap.dedent(
     """
     import ctypes, signal, time
     from orchestrator.sweep.interrupt import Interrupt
-    with Interrupt(lambda: None, "go on with resume") as interrupt:
+    with Interrupt(lambda: None, lambda: "go on with resume") as interrupt:
         print("ready", flush=True)
         while interrupt.caught is None:
             time.sleep(0.01)
@@ -86,7 +86,7 @@ def test_handlers_are_put_back_and_an_ignored_hangup_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
-        with Interrupt(lambda: None, "") as interrupt:
+        with Interrupt(lambda: None, str) as interrupt:
             os.kill(os.getpid(), signal.SIGHUP)
         assert interrupt.caught is None
         assert [

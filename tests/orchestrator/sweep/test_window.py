@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestrator.config import parse_experiment
+from orchestrator.errors import FencedError
+from orchestrator.store.lease import Lease
 from orchestrator.sweep import window
 from orchestrator.sweep.window import Window
 from tests.support.command import EXPERIMENT
@@ -44,7 +47,8 @@ def seen(sweep: MadeSweep, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def opened(sweep: MadeSweep, seen: list[str]) -> Window:
-    return Window(sweep.paths, parse_experiment(EXPERIMENT).config, seen.append)
+    lease = Lease.acquire(sweep.paths.lease, takeover=True)
+    return Window(sweep.paths, parse_experiment(EXPERIMENT).config, lease, seen.append)
 
 
 def test_the_report_is_written_before_mlflow_is_brought_up_to_date_and_the_hook_is_last(
@@ -96,9 +100,25 @@ def test_an_error_of_the_controller_passes_through(sweep: MadeSweep, seen: list[
 def test_the_state_in_the_report_is_how_the_sweep_ended_although_it_is_still_owned(
     sweep: MadeSweep, seen: list[str]
 ) -> None:
-    from orchestrator.store.lease import Lease
-
-    with Lease.acquire(sweep.paths.lease), opened(sweep, seen):
+    with opened(sweep, seen):
         sweep.trial(0, [0.5])
 
     assert "complete: 1 complete" in sweep.paths.report.read_text()
+
+
+@pytest.mark.parametrize("notices", [FencedError("lost"), ZeroDivisionError(), None])
+def test_a_sweep_that_was_taken_over_is_left_to_the_other_controller(
+    sweep: MadeSweep, seen: list[str], notices: Exception | None
+) -> None:
+    def leave() -> None:
+        with opened(sweep, seen):
+            sweep.trial(0, [0.5])
+            Lease.acquire(sweep.paths.lease, takeover=True)
+            if notices is not None:
+                raise notices
+
+    with pytest.raises(type(notices)) if notices else nullcontext():
+        leave()
+
+    assert seen == ["mirror begins", "mirror ends, report is there: False"]
+    assert not sweep.paths.trials_table.exists()

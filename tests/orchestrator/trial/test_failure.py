@@ -1,6 +1,8 @@
 import errno
+import os
 
 import pytest
+from ray.exceptions import RayTaskError
 
 from cpsc_core.errors import (
     AttemptError,
@@ -55,6 +57,24 @@ def test_each_failure_has_the_class_that_decides_about_another_attempt(
     error: Exception, ended: EndClass
 ) -> None:
     assert classify(error) is ended
+
+
+@pytest.mark.parametrize(
+    ("number", "ended"),
+    [
+        (errno.ENOSPC, EndClass.INFRASTRUCTURE),
+        (errno.ENOMEM, EndClass.OUT_OF_MEMORY),
+        (errno.ENOENT, EndClass.ERROR),
+    ],
+)
+def test_what_another_process_raised_is_judged_and_told_as_if_it_had_been_raised_here(
+    number: int, ended: EndClass
+) -> None:
+    cause = OSError(number, os.strerror(number))
+    raised = RayTaskError("start", "Traceback", cause, "rank", 1, "10.0.0.1").as_instanceof_cause()
+
+    assert classify(raised) is ended
+    assert describe(raised) == describe(cause)
 
 
 def test_torch_names_its_out_of_memory_error_as_we_expect() -> None:
