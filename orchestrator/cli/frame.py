@@ -67,6 +67,8 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except SignalledError:
+            raise  # the program knows which command to give again
         except (OrchestratorError, CoreError) as error:
             code = error.exit_code if isinstance(error, OrchestratorError) else OrchestratorError.exit_code
             end(code, _message(error, ctx), _next_command(error, ctx))
@@ -96,6 +98,8 @@ class Program(click.Group):
             code = super().main(arguments, **extra)
         except click.Abort:
             end(_INTERRUPTED, "interrupted", shlex.join([PROGRAM, *arguments]))
+        except SignalledError as error:
+            end(error.exit_code, str(error), shlex.join([PROGRAM, *arguments]))
         except click.UsageError as error:
             path = error.ctx.command_path if error.ctx else PROGRAM
             end(error.exit_code, error.format_message(), f"{path} --help")
@@ -196,8 +200,6 @@ def _next_command(error: Exception, ctx: click.Context) -> str:
             return shlex.join([PROGRAM, "validate", str(params["file"])])
         case UnreachableError():
             return shlex.join([PROGRAM, "doctor", *storage])
-        case SignalledError():
-            return shlex.join([PROGRAM, *sys.argv[1:]])
         case OwnedError() | FencedError() | BudgetError() if "sweep" in params:
             return shlex.join([PROGRAM, "status", params["sweep"], *storage])
         case _:

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from cpsc_core.attempt import write_json
 from orchestrator.cli import main
 from orchestrator.config import parse_experiment
+from orchestrator.store.links import refuse_links
 from tests.support.command import EXPERIMENT
 from tests.support.folders import MadeSweep
 
@@ -200,3 +201,31 @@ def test_a_checkpoint_that_is_a_program_is_skipped_and_not_run(around: Path, swe
     assert found.state == {"epoch": 1}
     assert run(sweep, "gc")[0] == 0
     assert not (around / "canary").exists()
+
+
+@pytest.mark.parametrize("command", [*LOOKING, "gc"])
+def test_a_file_that_lies_among_the_trials_is_passed_over(sweep: MadeSweep, command: str) -> None:
+    (sweep.paths.trials / ".DS_Store").write_bytes(b"Bud1")
+
+    code, said = run(sweep, command)
+
+    assert (code, said) == (0, "")
+
+
+def test_a_checkpoint_that_a_rank_removes_while_the_folder_is_looked_through_is_no_error(
+    sweep: MadeSweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = sweep.paths.trial("0" * 12).attempt(1).checkpoint(4)
+    folder.mkdir(parents=True)
+    scandir = os.scandir
+
+    def remove_first(path: str) -> object:
+        if path == str(folder):
+            folder.rmdir()
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", remove_first)
+
+    refuse_links(sweep.paths.root)
+
+    assert not folder.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import statistics
@@ -23,6 +24,7 @@ from orchestrator.errors import (
     FencedError,
     OrchestratorError,
     OwnedError,
+    SignalledError,
     UnreachableError,
     UsageError,
 )
@@ -211,6 +213,50 @@ def test_ctrl_c_names_the_same_command_again(failing: Any) -> None:
 
     assert result.exit_code == 130
     assert last_line(result) == "interrupted; next: cpsc-orchestrate fail 'my file.yaml' digits"
+
+
+@pytest.mark.parametrize(("code", "expected"), [(143, 143), (None, 130)])
+def test_a_signal_that_was_caught_ends_with_its_code_and_the_same_command_again(
+    failing: Any, code: int | None, expected: int
+) -> None:
+    failing(SignalledError("interrupted; the teacher was not kept", code))
+
+    result = run("fail", "my file.yaml", "digits")
+
+    assert result.exit_code == expected
+    assert last_line(result) == (
+        "interrupted; the teacher was not kept; next: cpsc-orchestrate fail 'my file.yaml' digits"
+    )
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOSPC])
+def test_a_disk_that_fails_is_told_in_a_line(failing: Any, number: int) -> None:
+    failing(OSError(number, os.strerror(number), "/my runs/digits/report.html"))
+
+    result = run("fail", "x.yaml", "digits", "--storage", "/my runs")
+
+    assert result.exit_code == 3
+    assert result.stderr == (
+        f"error: /my runs/digits/report.html: {os.strerror(number)}; "
+        "next: cpsc-orchestrate doctor --storage '/my runs'\n"
+    )
+
+
+@pytest.mark.parametrize("storage", ["~nobody-of-this-name/runs", "x" * 5000])
+def test_a_storage_that_cannot_be_is_refused_in_a_line(storage: str) -> None:
+    result = run("status", "digits", "--storage", storage)
+
+    assert result.exit_code == 2
+    assert "Invalid value for --storage" in last_line(result)
+
+
+@pytest.mark.parametrize("sweep", ["~nobody-of-this-name/digits", "x" * 5000])
+def test_a_sweep_that_cannot_be_is_refused_in_a_line(tmp_path: Path, sweep: str) -> None:
+    result = run("status", sweep, "--storage", str(tmp_path))
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ")
+    assert len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -427,6 +427,17 @@ def test_closing_a_stopped_sweep_leaves_its_trials_waiting(
     assert runs["trial-003"]["status"] is RunStatus.SCHEDULED
 
 
+def test_a_file_that_lies_among_the_trials_is_no_trial(sweep: RecordedSweep, server: MemoryServer) -> None:
+    sweep.finished(0)
+    (sweep.paths.trials / ".DS_Store").write_bytes(b"Bud1")
+    same = mirror(sweep, server)
+
+    same.sync()
+
+    assert same.backlog() == 0
+    assert len(server.shown()) == 2
+
+
 def test_the_backlog_is_what_the_server_lacks(sweep: RecordedSweep, server: MemoryServer) -> None:
     trial = sweep.finished(0)
     same = mirror(sweep, server)
