@@ -21,6 +21,7 @@ from cpsc_core.errors import CoreError, SettingsError
 from cpsc_core.settings import TrialSettings
 
 USAGE_ERROR = 2
+STORAGE_ERROR = 3
 
 
 class _StopRequest:
@@ -57,6 +58,9 @@ def main(arguments: list[str] | None = None) -> int:
     except CoreError as error:
         sys.stderr.write(f"error: {error}\n")
         return USAGE_ERROR
+    except OSError as error:
+        sys.stderr.write(f"error: {error.filename or 'the disk'}: {error.strerror}\n")
+        return STORAGE_ERROR
 
 
 def _run(settings: TrialSettings, options: argparse.Namespace, stop: _StopRequest) -> int:
@@ -65,7 +69,7 @@ def _run(settings: TrialSettings, options: argparse.Namespace, stop: _StopReques
     from cpsc_core.trial import run_trial
 
     folder: Path = options.folder or Path(settings.identity())
-    rank = Rank.from_environment(os.environ, timeout_seconds=options.timeout)
+    rank = Rank.from_environment(os.environ, device=options.device, timeout_seconds=options.timeout)
     say = _print if rank.is_first else lambda _: None
     finished = False
     try:
@@ -77,7 +81,7 @@ def _run(settings: TrialSettings, options: argparse.Namespace, stop: _StopReques
                 folder,
                 attempt,
                 threads=options.threads,
-                device=options.device or rank.device,
+                device=rank.device,
                 rank=rank,
                 should_stop=lambda: trace() or stop(),  # asked before every iteration
             )
@@ -119,6 +123,12 @@ def _print(text: str) -> None:
     sys.stdout.flush()
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, but is {text!r}")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m cpsc_core",
@@ -127,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("config", type=Path, help="JSON file with the trial's settings, or a trial.json")
     parser.add_argument("--folder", type=Path, help="the trial's folder (default: its hash, here)")
-    parser.add_argument("--threads", type=int, default=1, help="threads to compute with (default: 1)")
+    parser.add_argument("--threads", type=_count, default=1, help="threads to compute with (default: 1)")
     parser.add_argument(
         "--device", help="torch device (default: cpu; under torchrun a GPU for each rank, if there are any)"
     )

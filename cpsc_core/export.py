@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cpsc_core.attempt import make_durable, replacing, write_json
+from cpsc_core.attempt import replacing, write_json
 from cpsc_core.data.labelled import PlacedData
 from cpsc_core.errors import CoreError, ExportError
 from cpsc_core.images import ImageSpec
@@ -120,7 +120,6 @@ def _to_onnx(student: nn.Module, folder: Path, settings: Mapping[str, Any]) -> t
         if program is None:
             raise ExportError("torch gave no ONNX program for this student; use --to safetensors")
         program.save(draft, external_data=False)
-        make_durable(draft)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

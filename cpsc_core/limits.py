@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from enum import Enum
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt
 
 from cpsc_core.errors import SettingsError
 
-__all__ = ["Count", "NonNegative", "Positive", "check_limits", "field_limits"]
+__all__ = ["Count", "NonNegative", "Positive", "check_limits", "describe_kind", "field_limits", "fits"]
 
 NonNegative = Annotated[float, Ge(0.0)]
 Positive = Annotated[float, Gt(0.0)]
 Count = Annotated[int, Ge(1)]
+
+
+_WORDS = {bool: "true or false", float: "a number", int: "a whole number", str: "a text", NoneType: "null"}
+_LONGEST_NUMBER_BITS = 64
 
 
 def check_limits(settings: Any) -> None:
@@ -49,6 +55,35 @@ def field_limits(hint: Any) -> tuple[float, float]:
         elif isinstance(limit, Le | Lt):
             high = min(high, float(limit.le if isinstance(limit, Le) else limit.lt))  # type: ignore[arg-type]
     return low, high
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Whether a plain value is of a field's type; limits of numbers are not looked at."""
+    outer, parts = get_origin(kind), get_args(kind)
+    if outer in (Union, UnionType):
+        return any(fits(value, part) for part in parts)
+    if outer in (tuple, list):
+        return isinstance(value, outer) and all(fits(each, parts[0]) for each in value)
+    if outer is Literal:
+        return value in parts
+    if kind in (int, float):
+        is_number = isinstance(value, (int, kind)) and not isinstance(value, bool)
+        return is_number and not (isinstance(value, int) and value.bit_length() > _LONGEST_NUMBER_BITS)
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return value in {each.value for each in kind}
+    return kind is Any or isinstance(value, outer or kind)
+
+
+def describe_kind(kind: Any) -> str:
+    """What a value of a field's type is, in words."""
+    parts = get_args(kind)
+    if get_origin(kind) in (Union, UnionType):
+        return " or ".join(map(describe_kind, parts))
+    if get_origin(kind) is tuple:
+        return f"a list, each of it {describe_kind(parts[0])}"
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(parts)}"
+    return _WORDS[kind]
 
 
 def _limits(hint: Any) -> Iterator[Any]:

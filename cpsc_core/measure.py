@@ -18,9 +18,11 @@ import torch
 from torch import nn
 
 from cpsc_core.data.labelled import PlacedData
+from cpsc_core.errors import CoreError
 from cpsc_core.images import ImageSpec
 from cpsc_core.settings import DataSettings, GeneratorSettings, LossSettings, StudentSettings, TrainSettings
-from cpsc_core.tables import METHODS, NETWORKS, lookup
+from cpsc_core.tables import METHODS, lookup
+from cpsc_core.weights import build_network
 
 __all__ = ["Measurement", "measure"]
 
@@ -64,19 +66,12 @@ def measure(
     train = replace(train, compile=False)
     batch = min(_SMALLEST_BATCH, train.batch_size)
     while True:
-        networks = {"teacher": _build(teacher, image), "student": _build(student, image)}
+        networks = {"teacher": build_network(teacher, image), "student": build_network(student, image)}
         trainer, per_iteration = _time(replace(train, batch_size=batch), networks, image, seconds)
         larger = min(batch * _GROWTH, train.batch_size)
         if larger == batch or _ITERATIONS_AT_LEAST * per_iteration * larger / batch > seconds:
             return _describe(trainer, batch, per_iteration * train.batch_size / batch)
         batch = larger
-
-
-def _build(name: str, image: ImageSpec) -> nn.Module:
-    network: nn.Module = lookup(NETWORKS, name)(
-        num_classes=image.num_classes, channels=image.channels, size=image.size
-    )
-    return network
 
 
 def _time(
@@ -155,4 +150,7 @@ def _train_settings(raw: Mapping[str, Any]) -> TrainSettings:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(asdict(main(json.load(sys.stdin)))) + "\n")
+    try:
+        sys.stdout.write(json.dumps(asdict(main(json.load(sys.stdin)))) + "\n")
+    except CoreError as error:
+        sys.exit(f"error: {error}")

@@ -19,14 +19,14 @@ from cpsc_core.data.labelled import LabelledImages
 from cpsc_core.distill.batch_norm import WatchedNetwork, batch_norm_layers, distance_from_memory
 from cpsc_core.errors import TeacherError
 from cpsc_core.evaluate import evaluating
-from cpsc_core.images import ImageSpec
+from cpsc_core.images import ImageSpec, fitting
 from cpsc_core.seeds import stream_seed
 from cpsc_core.weights import parse_tensors, read_file, save_tensors
 
 __all__ = ["confident_share", "load_probe", "make_probe", "save_probe"]
 
 BATCH_SIZE = 200
-"""Images whose statistics are matched together."""
+"""Images whose statistics are matched together, of up to 64 px."""
 STEPS = 100
 """Updates of every image."""
 RATE = 0.1
@@ -48,11 +48,9 @@ def make_probe(
     per_class = max(2, round(count / spec.num_classes))
     labels_B = torch.arange(per_class * spec.num_classes) % spec.num_classes
     device = next(teacher.parameters()).device
+    together = torch.split(labels_B.to(device), fitting(BATCH_SIZE, spec.size))
     with evaluating(teacher):
-        pictures = [
-            _picture(teacher, spec, labels_B[start : start + BATCH_SIZE].to(device), batch, on_step)
-            for batch, start in enumerate(range(0, len(labels_B), BATCH_SIZE))
-        ]
+        pictures = [_picture(teacher, spec, some_B, batch, on_step) for batch, some_B in enumerate(together)]
     return LabelledImages(torch.cat(pictures), labels_B.to(device))
 
 

@@ -110,6 +110,8 @@ def _device_type(device: str) -> str:
         found = torch.device(device).type
     except RuntimeError as error:
         raise SettingsError(f"there is no device {device!r}; use cpu or cuda") from error
+    if found not in ("cpu", "cuda"):
+        raise SettingsError(f"nothing here computes on a device like {device!r}; use cpu or cuda")
     if found == "cuda" and not torch.cuda.is_available():
         raise SettingsError(f"device {device!r} was asked for, but torch sees no GPU here; use cpu")
     return found

@@ -21,7 +21,7 @@ from torch.autograd.function import once_differentiable
 from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
 
 from cpsc_core.blackboard import CAPACITY, Blackboard, place
-from cpsc_core.errors import RankError
+from cpsc_core.errors import RankError, SettingsError
 
 __all__ = ["ALONE", "Rank", "meeting_place"]
 
@@ -44,18 +44,22 @@ class Rank:
     """Where it exchanges small tensors of the CPU with the others, if all are on one machine."""
 
     @classmethod
-    def from_environment(cls, environ: Mapping[str, str], *, timeout_seconds: float) -> Self:
-        """The rank that `torchrun` made of this process, on its own GPU if there are any; else alone.
+    def from_environment(
+        cls, environ: Mapping[str, str], *, device: str | None, timeout_seconds: float
+    ) -> Self:
+        """The rank that `torchrun` made of this process; else alone.
 
-        `environ` is the process's own. A rank that does not answer for `timeout_seconds` counts as dead.
+        `environ` is the process's own. Without a `device` each rank has a GPU of its own if there are any.
+        A rank that does not answer for `timeout_seconds` counts as dead. Raises SettingsError if there are
+        fewer GPUs than ranks here.
         """
         if "LOCAL_RANK" not in environ:
-            return cls()
-        device = f"cuda:{environ['LOCAL_RANK']}" if torch.cuda.is_available() else "cpu"
+            return cls(device=device or "cpu")
+        device = device or _own_device(int(environ["LOCAL_RANK"]))
         index, world_size = int(environ["RANK"]), int(environ["WORLD_SIZE"])
         if world_size == 1:
             return cls(device=device)
-        if device != "cpu":
+        if torch.device(device).type == "cuda":
             torch.cuda.set_device(device)
         return cls._connected(index, world_size, device, timeout_seconds, None)
 
@@ -226,6 +230,17 @@ ALONE = Rank()
 def meeting_place(host: str, port: int = 0) -> TCPStore:
     """Where ranks meet: without a port it is opened here, on a free one; else it is another process's."""
     return TCPStore(host, port, is_master=port == 0, wait_for_workers=False)
+
+
+def _own_device(local_rank: int) -> str:
+    if not torch.cuda.is_available():
+        return "cpu"
+    if local_rank >= (count := torch.cuda.device_count()):
+        raise SettingsError(
+            f"rank {local_rank} of this machine has no GPU of its own, as there are {count}; "
+            f"start {count} ranks here at most, or use --device cpu"
+        )
+    return f"cuda:{local_rank}"
 
 
 class _Gather(torch.autograd.Function):

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self, get_type_hints
 from annotated_types import Ge, Lt
 
 from cpsc_core.errors import SettingsError
-from cpsc_core.limits import Count, NonNegative, Positive, check_limits
+from cpsc_core.limits import Count, NonNegative, Positive, check_limits, describe_kind, fits
 
 __all__ = [
     "DataSettings",
@@ -27,6 +27,8 @@ __all__ = [
     "replace_path",
 ]
 
+_LONGEST_SHOWN = 60
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossSettings:
@@ -34,8 +36,9 @@ class LossSettings:
 
     ikd: NonNegative = 5.0
     """alpha: pull of the distance between teacher and student logits, for both players."""
-    ikd_form: Literal["mse", "log_mse"] = "mse"
-    """Form of that distance: log_mse is the released code's choice for CIFAR-10, mse for everything else."""
+    ikd_form: str = "mse"
+    """Name in the table of losses: the form of that distance. log_mse is the released code's choice for
+    CIFAR-10, mse for everything else."""
     batch_norm: NonNegative = 1.0
     """beta: pull of the generator towards the teacher's BatchNorm statistics."""
     contrastive: NonNegative = 0.7
@@ -85,6 +88,12 @@ class StudentSettings:
     """Weight decay of SGD."""
     warmup_epochs: Annotated[int, Ge(0)] = 10
     """Epochs over which the learning rate rises to its peak; a tenth of the epochs at most is used."""
+    contrastive: bool = False
+    """Whether the contrastive loss trains the student and its adapter too, or shapes the generator only."""
+    running_norm: bool = False
+    """Whether generator steps normalise the student by its running statistics and leave those alone; else by
+    those of their images, which it then remembers. A young student's are far behind: with them an unbounded
+    generator can tear the two networks apart without limit, and does."""
 
     def __post_init__(self) -> None:
         check_limits(self)
@@ -285,7 +294,14 @@ def _build(target: Any, raw: Mapping[str, Any], prefix: str) -> Any:
             values[name] = _build(kind, value, f"{prefix}{name}.")
         else:
             values[name] = tuple(value) if isinstance(value, list) else value
+            if not fits(values[name], kind):
+                raise SettingsError(f"{prefix}{name} must be {describe_kind(kind)}, but is {_shown(value)}")
     try:
         return target(**values)
     except TypeError as error:
         raise SettingsError(f"{target.__name__}: {error}") from error
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."

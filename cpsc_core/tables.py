@@ -16,7 +16,7 @@ from typing import Any
 
 from cpsc_core.errors import SettingsError, UnknownNameError
 
-__all__ = ["DATA_SETS", "METHODS", "NETWORKS", "Table", "library_of", "lookup", "names"]
+__all__ = ["DATA_SETS", "LOSSES", "METHODS", "NETWORKS", "Table", "library_of", "lookup", "names"]
 
 
 class Table(Mapping[str, str]):
@@ -97,6 +97,15 @@ DATA_SETS = Table(
         "parquet": "cpsc_core.data.parquet:PARQUET",
         "svhn": "cpsc_core.data.torchvision_sets:SVHN",
         "tiny_imagenet": "cpsc_core.data.tiny_imagenet:TINY_IMAGENET",
+    },
+)
+
+LOSSES = Table(
+    "loss",
+    group="cpsc_core.losses",
+    ours={
+        "log_mse": "cpsc_core.distill.objective:LOG_MSE",
+        "mse": "cpsc_core.distill.objective:MSE",
     },
 )
 

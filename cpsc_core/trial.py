@@ -92,9 +92,11 @@ def run_trial(
     began = clock()
     paths = AttemptPaths.of(trial_folder, attempt)
     rank.ask(lambda: _begin(trial_folder, paths))
+    if rank.any(not paths.root.is_dir()):
+        raise RankError(f"not all ranks see {paths.root}, which the first made; let all see the same folder")
     with using_threads(threads), logging_to(paths.log, logging.INFO if rank.is_first else logging.ERROR):
-        watch_memory(torch.device(device))
         process = describe_process(device, rank)
+        watch_memory(torch.device(device))
         rank.ask(lambda: write_json(paths.process, process | {"start": None}))
         bench = _assemble(settings, device, rank, recompute, should_stop, on_step)
         if start := _resume(bench.trainer, trial_folder, settings.identity(), paths):

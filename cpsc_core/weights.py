@@ -19,6 +19,7 @@ from cpsc_core.attempt import replacing
 from cpsc_core.confined import read_confined
 from cpsc_core.errors import TeacherError
 from cpsc_core.images import ImageSpec
+from cpsc_core.networks.chance import switch_off_chance
 from cpsc_core.networks.zoo import COUNTER, layer_names
 from cpsc_core.tables import NETWORKS, lookup
 
@@ -29,10 +30,16 @@ _ANY_SIZE = 32
 
 
 def build_network(arch: str, spec: ImageSpec) -> nn.Module:
-    """A network of the table for some images; its weights come from torch's global stream."""
+    """A network of the table for some images; its weights come from torch's global stream.
+
+    It draws nothing at random when it is run: that would make a resumed run differ from an undisturbed one,
+    and activations that are computed twice from each other.
+    """
     network: nn.Module = lookup(NETWORKS, arch)(
         num_classes=spec.num_classes, channels=spec.channels, size=spec.size
     )
+    for layer in network.modules():
+        switch_off_chance(layer)
     return network
 
 
@@ -97,7 +104,9 @@ def fill_network(network: nn.Module, tensors: Mapping[str, Tensor], *, source: P
     for name in sorted(needed):
         if not tensors[name].float().isfinite().all():
             raise TeacherError(f"{source} holds weights that are not finite, the first in {name}")
-    network.load_state_dict({name: tensors.get(name, expected[name]) for name in expected})
+    for name in expected.keys() & tensors.keys():
+        expected[name] = tensors[name]
+    network.load_state_dict(expected)  # with what else it says of itself: some networks have versions
 
 
 def _hint(tensors: Mapping[str, Tensor], misfits: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from ipaddress import ip_address
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from cpsc_core.redaction import SECRET_NAME
 
@@ -19,7 +19,7 @@ def holds_credentials(address: str) -> bool:
 
     The password may also be a parameter, as database drivers take it.
     """
-    parts = urlsplit(address)
+    parts = _split(address)
     return (
         parts.password is not None
         or (parts.scheme in ("http", "https") and "@" in parts.netloc)
@@ -29,7 +29,7 @@ def holds_credentials(address: str) -> bool:
 
 def is_in_the_clear(address: str) -> bool:
     """Whether all on the way to a server can read what is sent there: plain http beyond this machine."""
-    parts = urlsplit(address)
+    parts = _split(address)
     if parts.scheme != "http" or parts.hostname is None:
         return False
     try:
@@ -50,3 +50,11 @@ def find_exposure(address: str, environment: Mapping[str, str]) -> str | None:
         f"would send {given} over plain http for everybody on the way to read; use https, or a tunnel to "
         f"127.0.0.1, or set {_ALLOWED}=allow if that network is yours alone"
     )
+
+
+def _split(address: str) -> SplitResult:
+    """The parts of an address; one that is none has no host, and is refused elsewhere."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return SplitResult("", "", address, "", "")

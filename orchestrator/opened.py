@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from orchestrator.errors import UsageError
 from orchestrator.report.best import best_student, find_best
 from orchestrator.store.address import storage_at
-from orchestrator.store.folder import SweepFolder, TrialFolder, find_sweep
+from orchestrator.store.folder import SweepFolder, TrialFolder, find_sweep, named
 from orchestrator.store.records import TrialState
 from orchestrator.store.working_copy import address_of, fetch, place_of
 
@@ -70,14 +70,12 @@ def open_sweep(sweep: str | Path, storage: str | Path = _STORAGE) -> OpenSweep:
 
 
 def find_student(folder: SweepFolder, trial: str | None = None) -> TrialFolder:
-    """The one complete trial whose hash begins with `trial`; None: the best. Else UsageError."""
+    """The one complete trial of a number or a beginning of a hash; None: the best. Else UsageError."""
     if trial is None:
         best = find_best(folder)
         found = [] if best is None else [best]
     else:
-        found = [each for each in folder.trials() if each.name.startswith(trial)]
-        if trial in (whole := {each.name: each for each in found}):
-            found = [whole[trial]]
+        found = named(folder.trials(), trial)
     complete = [each for each in found if each.state is TrialState.COMPLETE]
     if len(complete) != 1:
         wanted = (

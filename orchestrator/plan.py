@@ -175,6 +175,10 @@ def _notes(config: SweepConfig, measured: Mapping[str, Any], hours: float) -> li
     ]
     if _cpus_per_trial(config) > _processors():
         notes.append(f"a trial wants {_cpus_per_trial(config)} CPUs and this machine has {_processors()}")
+    if (gpus := config.resources.gpus_per_worker) not in ("auto", 0):
+        notes.append(
+            f"a trial wants {config.resources.workers * gpus:g} GPU(s); the time is that of its CPUs"
+        )
     if (pruner := config.pruner.name) in ("median", "patient"):
         notes.append(
             f"what the {pruner} pruner will save cannot be told beforehand; nothing is taken off for it"

@@ -1,4 +1,4 @@
-"""A network and a data set in somebody else's package are used by name: nothing here is changed for them."""
+"""A network, a loss and data of somebody else's package are used by name: nothing is changed for them."""
 
 import json
 import os
@@ -13,6 +13,7 @@ from cpsc_core.images import ImageSpec
 from cpsc_core.settings import (
     DataSettings,
     GeneratorSettings,
+    LossSettings,
     StudentSettings,
     TeacherSettings,
     TrainSettings,
@@ -32,6 +33,9 @@ Version: 1.0
 ENTRY_POINTS = """\
 [cpsc_core.networks]
 slim = somebodys_package.networks:Slim
+
+[cpsc_core.losses]
+huber = torch.nn.functional:huber_loss
 
 [cpsc_core.data_sets]
 stripes = somebodys_package.data:STRIPES
@@ -79,7 +83,7 @@ name: theirs
 data: {name: stripes}
 teacher: {arch: resnet8}
 student: {arch: slim}
-train: {epochs: 9}
+train: {epochs: 9, loss: {ikd_form: huber}}
 search:
   loss.ikd: {low: 0.1, high: 10, log: true}
 """
@@ -126,6 +130,7 @@ def trial_on_stripes(folder: Path) -> TrialSettings:
             batch_size=6,
             generator=GeneratorSettings(latent_dim=4, width=4, steps=1),
             student=StudentSettings(steps=1, lr=0.01),
+            loss=LossSettings(ikd_form="huber"),
         ),
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from cpsc_core.errors import DataError, SettingsError
-from cpsc_core.images import ImageSpec
+from cpsc_core.images import ImageSpec, fitting
 from cpsc_core.settings import DataSettings
 from cpsc_core.tables import DATA_SETS, lookup
 
@@ -33,8 +33,8 @@ class Images(Protocol):
     def raw(self, rows_N: Tensor) -> Tensor:
         """Some images as they are kept: normalised float32, or uint8 pixels that still have to be."""
 
-    def batches(self, size: int) -> Iterator[LabelledImages]:
-        """All images in order, `size` at a time; the last batch may be smaller."""
+    def batches(self, count: int) -> Iterator[LabelledImages]:
+        """All images in order, `count` at a time; fewer of more than 64 px, and fewer in the last batch."""
 
     def to(self, device: str) -> Self:
         """The same images on a device."""
@@ -56,10 +56,11 @@ class LabelledImages:
         """Some of the images, normalised."""
         return self.images_BCHW[rows_N]
 
-    def batches(self, size: int) -> Iterator[LabelledImages]:
-        """The same images in order, `size` at a time; the last batch may be smaller."""
-        for start in range(0, len(self), size):
-            rows = slice(start, start + size)
+    def batches(self, count: int) -> Iterator[LabelledImages]:
+        """The same images in order, see `Images`."""
+        count = fitting(count, self.images_BCHW.shape[-1])
+        for start in range(0, len(self), count):
+            rows = slice(start, start + count)
             yield LabelledImages(self.images_BCHW[rows], self.labels_B[rows])
 
     def to(self, device: str) -> LabelledImages:

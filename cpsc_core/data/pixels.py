@@ -18,7 +18,7 @@ from torch import Tensor
 from cpsc_core.data.decode import Shape
 from cpsc_core.data.labelled import LabelledImages
 from cpsc_core.data.store import Store
-from cpsc_core.images import ImageSpec
+from cpsc_core.images import ImageSpec, fitting
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,10 +44,11 @@ class HeldPixels:
         """The pixels of some images, uint8."""
         return self.pixels_BCHW[rows_N]
 
-    def batches(self, size: int) -> Iterator[LabelledImages]:
-        """The images in order and normalised, `size` at a time; the last batch may be smaller."""
-        for start in range(0, len(self), size):
-            rows = slice(start, start + size)
+    def batches(self, count: int) -> Iterator[LabelledImages]:
+        """The images in order and normalised, see `Images`."""
+        count = fitting(count, self.spec.size)
+        for start in range(0, len(self), count):
+            rows = slice(start, start + count)
             yield LabelledImages(normalise(self.pixels_BCHW[rows], self.spec), self.labels_B[rows])
 
     def to(self, device: str) -> HeldPixels:
@@ -75,10 +76,11 @@ class StoredPixels:
         """The pixels of some images, uint8."""
         return self._read(self.rows_B[rows_N.cpu().numpy()])
 
-    def batches(self, size: int) -> Iterator[LabelledImages]:
-        """The images in order and normalised, `size` at a time; the last batch may be smaller."""
-        for start in range(0, len(self), size):
-            rows = slice(start, start + size)
+    def batches(self, count: int) -> Iterator[LabelledImages]:
+        """The images in order and normalised, see `Images`."""
+        count = fitting(count, self.spec.size)
+        for start in range(0, len(self), count):
+            rows = slice(start, start + count)
             yield LabelledImages(normalise(self._read(self.rows_B[rows]), self.spec), self.labels_B[rows])
 
     def to(self, device: str) -> StoredPixels:

@@ -114,7 +114,7 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
             return super().forward(x_BCHW)
         assert self.running_mean is not None  # noqa: S101
         with torch.no_grad():
-            own = torch.batch_norm_update_stats(x_BCHW, self.running_mean, self.running_var, momentum=0.0)
+            own = torch.batch_norm_update_stats(x_BCHW, None, None, momentum=0.0)
             ((mean_C, var_C),) = _merged([own], self.rank)
             self._remember(mean_C, var_C, x_BCHW[:, 0].numel() * self.rank.world_size)
         normalised: Tensor = _SharedNorm.apply(
@@ -227,7 +227,7 @@ def forgetting_batch_norm(network: nn.Module) -> Iterator[None]:
 @contextmanager
 def remembering_aside(network: nn.Module) -> Iterator[None]:
     """Let what batch norm layers remember while the block runs go into copies, which are then thrown away."""
-    layers = batch_norm_layers(network)
+    layers = [each for each in network.modules() if isinstance(each, _BatchNorm)]
     kept = [dict(layer.named_buffers()) for layer in layers]
     for layer, buffers in zip(layers, kept, strict=True):
         for name, buffer in buffers.items():

@@ -9,6 +9,7 @@ With a bounded adversary the generator has -ikd * JS in place of -KL - ikd * dis
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -18,13 +19,32 @@ from cpsc_core.distill import losses
 from cpsc_core.distill.presets import Preset
 from cpsc_core.networks.output import Output
 from cpsc_core.settings import LossSettings
+from cpsc_core.tables import LOSSES, lookup
 
-__all__ = ["Objective"]
+__all__ = ["LOG_MSE", "MSE", "Distance", "Objective"]
 
 Pair = Callable[[Tensor, Tensor], Tensor]
 
-GENERATOR_DISTANCE: Mapping[str, Pair] = {"mse": losses.mse, "log_mse": losses.log_mse}
-STUDENT_DISTANCE: Mapping[str, Pair] = {"mse": losses.mse, "log_mse": losses.log_frobenius}
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distance:
+    """How far apart the logits of student and teacher are; the table of losses has these, or functions."""
+
+    generator: Pair
+    """What the generator climbs: logits of both to a scalar."""
+    student: Pair
+    """What the student descends."""
+
+    @classmethod
+    def named(cls, name: str) -> Distance:
+        """The entry of a name; a function serves both players. UnknownNameError lists the table."""
+        found: Distance | Pair = lookup(LOSSES, name)
+        return found if isinstance(found, Distance) else cls(generator=found, student=found)
+
+
+MSE = Distance(generator=losses.mse, student=losses.mse)
+LOG_MSE = Distance(generator=losses.log_mse, student=losses.log_frobenius)
+
 PSEUDO_LABEL: Mapping[str, Pair] = {
     "probabilities": losses.cross_entropy_on_probabilities,
     "logits": losses.cross_entropy_on_logits,
@@ -40,15 +60,18 @@ class Objective:
 
     Each method returns the player's terms under the names they are logged by, unweighted, and their weighted
     sum as `generator_loss` or `student_loss`. Distances are positive for both; the generator climbs them.
-    `batch_norm_distance` is how far a batch norm layer is from what it remembers.
+    `batch_norm_distance` is how far a batch norm layer is from what it remembers; with `student_contrastive`
+    the student and the adapter learn from the contrastive term too.
     """
 
-    def __init__(self, settings: LossSettings, preset: Preset, adapter: nn.Module) -> None:
+    def __init__(
+        self, settings: LossSettings, preset: Preset, adapter: nn.Module, *, student_contrastive: bool = False
+    ) -> None:
         self.settings = settings
         self.preset = preset
         self.adapter = adapter
-        self.generator_distance = GENERATOR_DISTANCE[settings.ikd_form]
-        self.student_distance = STUDENT_DISTANCE[settings.ikd_form]
+        self.student_contrastive = student_contrastive
+        self.distance = Distance.named(settings.ikd_form)
         self.pseudo_label = PSEUDO_LABEL[preset.pseudo_label_on]
         self.batch_norm_distance = BATCH_NORM_DISTANCE[preset.batch_norm_distance]
 
@@ -72,11 +95,11 @@ class Objective:
         """What the student descends."""
         terms = {
             "kl": losses.distillation_kl(student.logits_BC, teacher.logits_BC),
-            "ikd": self.student_distance(student.logits_BC, teacher.logits_BC),
+            "ikd": self.distance.student(student.logits_BC, teacher.logits_BC),
         }
         if self.preset.student_pseudo_label:
             terms["pseudo_label"] = self.pseudo_label(student.logits_BC, labels_B)
-        if self.settings.contrastive and self.preset.student_contrastive:
+        if self.settings.contrastive and self.student_contrastive:
             terms["contrastive"] = self._contrast(student, teacher, labels_B)
         return _weighed("student", terms, self._weights(sign=1.0))
 
@@ -86,7 +109,7 @@ class Objective:
             return {"ikd": losses.jensen_shannon(student_BC, teacher_BC)}
         return {
             "kl": losses.distillation_kl(student_BC, teacher_BC),
-            "ikd": self.generator_distance(student_BC, teacher_BC.detach()),
+            "ikd": self.distance.generator(student_BC, teacher_BC.detach()),
         }
 
     def _contrast(self, student: Output, teacher: Output, labels_B: Tensor) -> Tensor:

@@ -20,13 +20,8 @@ class Preset:
     """fresh: Adam forgets its moments after each step and so follows the sign; persistent: it keeps them."""
     pseudo_label_on: Literal["probabilities", "logits"]
     """What the cross-entropy with the drawn labels is given; on probabilities softmax is applied twice."""
-    student_norm_in_generator_step: Literal["batch", "running"]
-    """batch: the student normalises generator steps with their own statistics and remembers them; running: it
-    uses those it was last evaluated with."""
     student_schedule: Literal["released", "cosine"]
     """released: the doubly stepped schedule of the released code; cosine: warm-up, then a cosine to zero."""
-    student_contrastive: bool
-    """Whether the contrastive loss also trains the student and its adapter, or shapes the generator only."""
     student_pseudo_label: bool
     """Whether the student also learns the drawn labels, or only what the teacher says."""
     label_input: bool
@@ -43,9 +38,7 @@ PRESETS: Mapping[str, Preset] = {
     "faithful": Preset(
         generator_optimiser="fresh",
         pseudo_label_on="probabilities",
-        student_norm_in_generator_step="batch",
         student_schedule="released",
-        student_contrastive=False,
         student_pseudo_label=True,
         label_input=False,
         adversary="unbounded",
@@ -54,11 +47,7 @@ PRESETS: Mapping[str, Preset] = {
     "fixed": Preset(
         generator_optimiser="persistent",
         pseudo_label_on="logits",
-        # A young student remembers statistics that are far behind: with them the generator can tear the two
-        # networks apart without limit, and does.
-        student_norm_in_generator_step="batch",
         student_schedule="cosine",
-        student_contrastive=False,
         student_pseudo_label=True,
         label_input=False,
         adversary="unbounded",
@@ -69,9 +58,7 @@ PRESETS: Mapping[str, Preset] = {
     "strong": Preset(
         generator_optimiser="persistent",
         pseudo_label_on="logits",
-        student_norm_in_generator_step="batch",
         student_schedule="cosine",
-        student_contrastive=False,
         student_pseudo_label=False,
         label_input=True,
         adversary="bounded",

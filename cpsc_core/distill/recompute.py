@@ -35,13 +35,14 @@ def _blocks(network: nn.Module) -> Iterator[nn.Module]:
             yield from _blocks(child)
 
 
-def _recomputed(block: nn.Module, forward: Callable[..., Any], *inputs: Any) -> Any:
+def _recomputed(block: nn.Module, forward: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
     if not torch.is_grad_enabled():
-        return forward(*inputs)
+        return forward(*inputs, **options)
     return checkpoint(
         forward,
         *inputs,
         use_reentrant=False,
         preserve_rng_state=False,
         context_fn=lambda: (nullcontext(), remembering_aside(block)),
+        **options,
     )

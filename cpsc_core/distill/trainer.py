@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +30,7 @@ from cpsc_core.distill.precision import Precision, exact
 from cpsc_core.distill.presets import preset_named
 from cpsc_core.distill.schedule import SCHEDULES
 from cpsc_core.errors import DivergedError, SettingsError
-from cpsc_core.images import ImageSpec
+from cpsc_core.images import ImageSpec, fitting
 from cpsc_core.networks.output import Output
 from cpsc_core.rank import ALONE, Rank
 from cpsc_core.settings import TrainSettings
@@ -97,7 +97,7 @@ class Trainer:
             network.to(memory_format=torch.channels_last)
         with seeded(settings.seed, "adapter"):
             adapter = build_adapter(self.student, self.teacher, image)
-        self.adapter = adapter.to(self.device).requires_grad_(self.preset.student_contrastive)
+        self.adapter = adapter.to(self.device).requires_grad_(settings.student.contrastive)
         for network in (trained, self.student, self.adapter):
             share_batch_norm(network, rank)
         for network in (trained, self.generator, self.student, self.adapter):
@@ -112,13 +112,16 @@ class Trainer:
             recompute=settings.recompute if recompute is None else recompute,
         )
         self.precision = Precision(settings.precision, self.device, PLAYERS)
-        self.objective = Objective(settings.loss, self.preset, self.adapter)
+        self.objective = Objective(
+            settings.loss, self.preset, self.adapter, student_contrastive=settings.student.contrastive
+        )
         own_draws = LatentDraws.of(settings, image.num_classes)
         self.draws = draws or own_draws
         self.should_stop = should_stop
         self.on_step = on_step
         self.epoch = 0
         self.iteration = 0
+        self._size = image.size
         self._samples = own_draws.ordered_by_class(NUM_SAMPLES)
         self._schedule = SCHEDULES[self.preset.student_schedule]
         self._means = {player: RunningMeans() for player in PLAYERS}
@@ -149,10 +152,13 @@ class Trainer:
         """256 images in normalised space and their labels, ordered by class, always from the same noise.
 
         They are normalised by the statistics of their own batch, as the student's are, and leave no trace.
+        Those of more than 64 px are made in several batches, each of all classes.
         """
         latents_BZ, labels_B = self._placed(self._samples)
+        batches = math.ceil(NUM_SAMPLES / fitting(NUM_SAMPLES, self._size))
         with torch.no_grad(), forgetting_batch_norm(self.generator), self.precision.networks():
-            return self.generator(latents_BZ, labels_B), labels_B
+            made = [self.generator(latents_BZ[i::batches], labels_B[i::batches]) for i in range(batches)]
+        return _gathered(made), labels_B
 
     def state_dict(self) -> dict[str, Any]:
         """The whole run: tensors, numbers and strings. Nothing is copied: save it before training goes on."""
@@ -244,8 +250,9 @@ class Trainer:
         """How often the teacher gives a sample the label it was generated for."""
         images_BCHW, labels_B = self.sample()
         with torch.no_grad():
-            logits_BC = self.teacher(images_BCHW).logits_BC
-        return float((logits_BC.argmax(1) == labels_B).double().mean())
+            some = torch.split(images_BCHW, fitting(NUM_SAMPLES, self._size))
+            seen_B = torch.cat([self.teacher(each_BCHW).logits_BC.argmax(1) for each_BCHW in some])
+        return float((seen_B == labels_B).double().mean())
 
     def _evaluated(self, evaluate: Evaluate) -> Mapping[str, float]:
         self.student.eval()
@@ -272,11 +279,11 @@ class Trainer:
 
     @contextmanager
     def _student_held(self) -> Iterator[None]:
-        """Keep the student out of the generator's gradients; its batch norm behaves as the preset says."""
+        """Keep the student out of the generator's gradients; its batch norm behaves as the settings say."""
         learned = self._optimisers["student"].param_groups[0]["params"]
         for parameter in learned:
             parameter.requires_grad_(False)
-        self.student.train(self.preset.student_norm_in_generator_step == "batch")
+        self.student.train(not self.settings.student.running_norm)
         try:
             yield
         finally:
@@ -294,6 +301,16 @@ class Trainer:
             **{f"{player}_optimiser": optimiser for player, optimiser in self._optimisers.items()},
             **{f"{player}_means": means for player, means in self._means.items()},
         }
+
+
+def _gathered(dealt: Sequence[Tensor]) -> Tensor:
+    """What was dealt out in turn, in one tensor and in its order before."""
+    if len(dealt) == 1:
+        return dealt[0]
+    whole = dealt[0].new_empty(sum(map(len, dealt)), *dealt[0].shape[1:])
+    for first, some in enumerate(dealt):
+        whole[first :: len(dealt)] = some
+    return whole
 
 
 def _check_split(batch_size: int, rank: Rank) -> None:

@@ -1,9 +1,8 @@
 """Classifiers of timm and torchvision as teachers and students; no weights are ever downloaded.
 
 A network stays what its library builds, with the library's own names of tensors: weights files of the library
-can be read, and ours can be read by it. Two things are changed: it returns its penultimate features with the
-logits, and dropout is off, since a layer that draws at random would make a resumed run differ from an
-undisturbed one.
+can be read, and ours can be read by it. One thing is changed: it returns its penultimate features with the
+logits.
 """
 
 from __future__ import annotations
@@ -17,9 +16,7 @@ from typing import Any, Self
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.dropout import _DropoutNd
 from torchvision import models
-from torchvision.ops import StochasticDepth
 
 from cpsc_core.errors import SettingsError
 from cpsc_core.networks.offered import check_offered
@@ -47,7 +44,10 @@ def timm_network(name: str, *, num_classes: int, channels: int, size: int) -> nn
             name, pretrained=False, num_classes=num_classes, in_chans=channels, **options
         )
     body.forward = MethodType(_forward_timm, body)
-    return images.prepared(body)
+    network = images.prepared(body)
+    if not next(network.parameters()).is_meta:  # where nothing is computed
+        images.check_logits(network)
+    return network
 
 
 def torchvision_network(name: str, *, num_classes: int, channels: int, size: int) -> nn.Module:
@@ -72,7 +72,7 @@ def _forward_timm(self: Any, x_BCHW: Tensor) -> Output:
     """Logits and features, by the halves that every classifier of timm has."""
     features_BD = self.forward_head(self.forward_features(x_BCHW), pre_logits=True)
     heads = self.get_classifier()
-    heads = heads if isinstance(heads, tuple) else (heads,)  # of a second head timm too takes the mean
+    heads = heads if isinstance(heads, tuple) else (heads,)  # of a second head most take the mean
     logits_BC = torch.stack([_classified(head, features_BD) for head in heads]).mean(0)
     return Output(logits_BC, features_BD)
 
@@ -113,18 +113,40 @@ class _Images:
     """Of the images, in pixels."""
 
     def prepared(self, body: Any) -> nn.Module:
-        """The network in training mode, without dropout, once it has taken a blank image."""
-        for layer in body.modules():
-            _switch_off_chance(layer)
-        blank_BCHW = torch.zeros(1, self.channels, self.size, self.size)
+        """The network in training mode, once it has taken an image."""
+        noise_BCHW = self.noise()
         with self.trying(), torch.no_grad():
-            output = body.eval()(blank_BCHW)
+            output = body.eval()(noise_BCHW)
         shapes = [tuple(each.shape) for each in output] if isinstance(output, Output) else []
         if [len(shape) for shape in shapes] != [2, 2] or shapes[0] != (1, self.num_classes):
             raise SettingsError(f"{self.arch} has no single vector of features; choose another network")
         body.feature_dim = shapes[1][1]
         trained: nn.Module = body.train()
         return trained
+
+    def check_logits(self, network: Any) -> None:
+        """Refuse a network whose library makes its logits from more than the features."""
+        heads = network.get_classifier()
+        heads = nn.ModuleList(heads if isinstance(heads, tuple) else (heads,))
+        kept = [weight.clone() for weight in heads.parameters()]
+        chance = torch.Generator().manual_seed(0)
+        network.eval()
+        with torch.no_grad():
+            for weight in heads.parameters():  # some begin at 0, where all logits are equal
+                weight.normal_(std=0.02, generator=chance)
+            ours_BC, theirs_BC = network(self.noise()).logits_BC, type(network).forward(network, self.noise())
+            for weight, before in zip(heads.parameters(), kept, strict=True):
+                weight.copy_(before)
+        network.train()
+        if not torch.allclose(ours_BC, theirs_BC, rtol=1e-3, atol=1e-5):
+            raise SettingsError(
+                f"{self.arch} makes its logits from more than one vector of features; choose another network"
+            )
+
+    def noise(self) -> Tensor:
+        """An image to try."""
+        chance = torch.Generator().manual_seed(0)
+        return torch.randn(1, self.channels, self.size, self.size, generator=chance)
 
     @contextmanager
     def trying(self) -> Iterator[None]:
@@ -138,12 +160,3 @@ class _Images:
                 f"{self.arch} cannot take images of {self.channels} x {self.size} x {self.size} pixels "
                 f"({reason}); choose another network, or images of another size"
             ) from error
-
-
-def _switch_off_chance(layer: Any) -> None:
-    """Dropout of units and of whole paths, under the names the libraries give its share."""
-    if isinstance(layer, _DropoutNd | StochasticDepth):
-        layer.p = 0.0
-    for share in ("drop_prob", "drop_rate"):
-        if hasattr(layer, share):
-            setattr(layer, share, 0.0)

@@ -40,6 +40,7 @@ __all__ = [
     "DEFAULT_STORAGE",
     "PROGRAM",
     "Program",
+    "complete_sweep",
     "end",
     "file_argument",
     "json_option",
@@ -170,7 +171,7 @@ def storage_option(*, default: Path | None) -> Callable[[_Function], _Function]:
 
 def sweep_argument(function: _Function) -> _Function:
     """SWEEP: a name below --storage, a path or an address; with --storage itself, which it needs."""
-    argument = click.argument("sweep", shell_complete=_complete_sweep)
+    argument = click.argument("sweep", shell_complete=complete_sweep)
     return argument(storage_option(default=DEFAULT_STORAGE)(function))
 
 
@@ -195,15 +196,28 @@ def _next_command(error: Exception, ctx: click.Context) -> str:
     storage = [] if params.get("storage") is None else ["--storage", str(params["storage"])]
     match error:
         case UnreachableError() | TrackingError() if ctx.command.name == "sync":
-            return shlex.join([PROGRAM, "sync", params["sweep"], *storage])
+            to = [] if params.get("to") is None else ["--to", params["to"]]
+            return shlex.join([PROGRAM, "sync", params["sweep"], *storage, *to])
         case ConfigError() if "file" in params:
-            return shlex.join([PROGRAM, "validate", str(params["file"])])
+            changed = (word for each in params.get("overrides", ()) for word in ("--set", each))
+            return shlex.join([PROGRAM, "validate", str(params["file"]), *changed])
         case UnreachableError():
-            return shlex.join([PROGRAM, "doctor", *storage])
+            where = _storage_of(params.get("sweep"))
+            return shlex.join([PROGRAM, "doctor", *(storage if where is None else ["--storage", where])])
         case OwnedError() | FencedError() | BudgetError() if "sweep" in params:
             return shlex.join([PROGRAM, "status", params["sweep"], *storage])
         case _:
             return f"{ctx.command_path} --help"
+
+
+def _storage_of(sweep: str | None) -> str | None:
+    """What holds a sweep that was given by its path or address; None for a name."""
+    if sweep is None or "/" not in sweep:
+        return None
+    try:
+        return str(storage_at(sweep).parent)
+    except UsageError:
+        return None
 
 
 def _storage(text: str) -> Storage:
@@ -242,7 +256,8 @@ def _finite(value: Any) -> Any:
             return value
 
 
-def _complete_sweep(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+def complete_sweep(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Names of sweeps that begin so, for the shell."""
     storage = ctx.params.get("storage") or DEFAULT_STORAGE.expanduser()
     if not isinstance(storage, Path):
         return []  # nobody waits for a network to complete a word

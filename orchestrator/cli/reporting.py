@@ -10,6 +10,7 @@ import click
 from orchestrator.cli.frame import (
     DEFAULT_STORAGE,
     Command,
+    complete_sweep,
     json_option,
     print_facts,
     print_json,
@@ -60,7 +61,7 @@ def _report(sweep: str, storage: Storage, markdown: bool, as_json: bool) -> None
 
 
 @click.command("compare", cls=Command)
-@click.argument("sweeps", metavar="SWEEP SWEEP...", nargs=-1, required=True)
+@click.argument("sweeps", metavar="SWEEP SWEEP...", nargs=-1, required=True, shell_complete=complete_sweep)
 @storage_option(default=DEFAULT_STORAGE)
 @json_option
 def _compare(sweeps: tuple[str, ...], storage: Storage, as_json: bool) -> None:
@@ -89,7 +90,7 @@ def _compare(sweeps: tuple[str, ...], storage: Storage, as_json: bool) -> None:
 @click.option(
     "--images", type=click.IntRange(min=1), metavar="N", help="Write N images of the generator, for training."
 )
-@click.option("--trial", metavar="HASH", help="A trial, or the start of its hash. Default: the best.")
+@click.option("--trial", metavar="TRIAL", help="Its number, or the start of its hash. Default: the best.")
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),

@@ -79,7 +79,11 @@ def _sweep(file: Path, overrides: tuple[str, ...], storage: Storage | None, addr
 @sweep_argument
 @click.option("--failed", is_flag=True, help="Try all failed trials again.")
 @click.option(
-    "--trial", "trials", metavar="HASH", multiple=True, help="Try this trial again. May be repeated."
+    "--trial",
+    "trials",
+    metavar="TRIAL",
+    multiple=True,
+    help="Try this trial again, by number or hash. May be repeated.",
 )
 @click.option(
     "--cause",

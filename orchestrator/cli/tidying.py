@@ -13,6 +13,7 @@ from orchestrator.store.working_copy import place_of
 
 if TYPE_CHECKING:
     from orchestrator.controller.retention import Litter
+    from orchestrator.store.folder import SweepFolder
 
 __all__ = ["TIDYING"]
 
@@ -50,7 +51,7 @@ def _gc(sweep: str, storage: Storage, dry_run: bool, as_json: bool) -> None:
     if as_json:
         print_json(_document(folder.name, litter, dry_run))
     else:
-        _print(folder.name, litter, dry_run)
+        _print(folder, litter, dry_run)
 
 
 TIDYING = (_gc,)
@@ -66,7 +67,7 @@ def _document(name: str, litter: Sequence[Litter], dry_run: bool) -> dict[str, o
     }
 
 
-def _print(name: str, litter: Sequence[Litter], dry_run: bool) -> None:
+def _print(folder: SweepFolder, litter: Sequence[Litter], dry_run: bool) -> None:
     from orchestrator.report.wording import size
 
     for kind in sorted({each.kind for each in litter}):
@@ -74,8 +75,8 @@ def _print(name: str, litter: Sequence[Litter], dry_run: bool) -> None:
         click.echo(f"{size(sum(sizes)):>10}  {len(sizes)} {kind}")
     total = size(sum(each.size for each in litter))
     if not litter:
-        click.echo(f"{name} holds nothing that it does not need")
+        click.echo(f"{folder.name} holds nothing that it does not need")
     elif dry_run:
-        click.echo(f"{name}: `cpsc-orchestrate gc` would free {total}")
+        click.echo(f"{folder.name}: `cpsc-orchestrate gc {folder.paths.address}` would free {total}")
     else:
-        click.echo(f"{name}: {total} freed")
+        click.echo(f"{folder.name}: {total} freed")

@@ -28,6 +28,7 @@ from orchestrator.config.search import Choices, FloatRange, IntRange
 from orchestrator.config.search_checks import search_fits_train
 from orchestrator.credentials import find_exposure, holds_credentials
 from orchestrator.store.address import BucketAddress
+from orchestrator.tracking import why_no_tracking_uri
 
 __all__ = ["CHECKS", "Check", "FILE_CHECKS"]
 
@@ -126,12 +127,24 @@ def _workers_have_whole_gpus(config: SweepConfig, _: Node) -> Iterator[Problem]:
 
 def _tracking_has_no_credentials(config: SweepConfig, _: Node) -> Iterator[Problem]:
     """The address is noted in the sweep's folder, so not even one from the environment may hold a secret."""
-    if config.tracking.uri is not None and holds_credentials(config.tracking.uri):
+    if config.tracking.uri is None:
+        return
+    if reason := why_no_tracking_uri(config.tracking.uri):
+        yield Problem(("tracking", "uri"), reason)
+    elif holds_credentials(config.tracking.uri):
         text = (
             "must not hold credentials; leave them out and set MLFLOW_TRACKING_USERNAME and "
             "MLFLOW_TRACKING_PASSWORD in the environment"
         )
         yield Problem(("tracking", "uri"), text)
+
+
+def _starts_from_others(config: SweepConfig, _: Node) -> Iterator[Problem]:
+    for index, name in enumerate(config.start_from):
+        if name == config.name:
+            yield Problem(
+                ("start_from", index), f"{name} is this sweep itself, which goes on as it is; leave it out"
+            )
 
 
 def _bucket_has_a_server(config: SweepConfig, _: Node) -> Iterator[Problem]:
@@ -166,6 +179,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Check], ...] = (
     (("teacher.arch",), _is_network("teacher.arch")),
     (("student.arch",), _is_network("student.arch")),
     (("train.method",), _is_in_table("train.method", "method", tables.METHODS)),
+    (("train.loss.ikd_form",), _is_in_table("train.loss.ikd_form", "loss", tables.LOSSES)),
     (("train.preset",), _is_in_table("train.preset", "preset", PRESETS)),
     (("search",), search_fits_train),
     (("search", "sampler.name"), _grid_is_finite),
@@ -191,6 +205,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Check], ...] = (
     (("train.batch_size", "search", "resources.workers"), _workers_share_each_batch),
     (("resources.workers", "resources.gpus_per_worker"), _workers_have_whole_gpus),
     (("tracking.uri",), _tracking_has_no_credentials),
+    (("name", "start_from"), _starts_from_others),
     (("storage", "tracking"), _bucket_has_a_server),
 )
 """Each check after the fields it reads: it is left out where one of them could not be read."""

@@ -24,12 +24,15 @@ def data_is_described(config: SweepConfig, root: Node) -> Iterator[Problem]:
     if config.data.name not in tables.DATA_SETS:
         return
     try:
-        PlacedData.of(config.data.settings())
+        placed = PlacedData.of(config.data.settings())
     except CoreError as error:
         text = str(error)
         key, _, rest = text.partition(" ")
         keys = tuple(key.split(".")) if key.startswith("data.") else ("data",)
         yield Problem(keys, rest if len(keys) > 1 else text)
+    else:
+        if placed.root is None and hasattr(placed.data_set, "downloads"):
+            yield Problem(("data",), f"needs root, the folder that the files of {config.data.name} lie in")
 
 
 def generator_can_draw(config: SweepConfig, _: Node) -> Iterator[Problem]:

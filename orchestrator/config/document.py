@@ -107,12 +107,16 @@ class Problem:
 def merge(base: Node, over: Node, keys: Keys = ()) -> Node:
     """`base` with `over` laid on top: mappings are merged key by key, anything else is replaced.
 
+    Null takes an entry of the search space away: there is nothing else that it could mean.
     A merged mapping lies where `over` has it, but no override stands for a whole block of a file.
     """
     if not (isinstance(base.value, dict) and isinstance(over.value, dict)) or _is_another(base, over, keys):
         return over
     merged = dict(base.value)
     for key, child in over.value.items():
+        if keys == ("search",) and key in merged and child.value is None:
+            del merged[key]
+            continue
         merged[key] = merge(merged[key], child, (*keys, key)) if key in merged else child
     return Node(merged, base.place if over.place.line is None else over.place)
 

@@ -16,6 +16,7 @@ from orchestrator.config.schema import PATHS, SweepConfig
 from orchestrator.config.validate import judge
 from orchestrator.config.yaml_file import parse_yaml, write_yaml
 from orchestrator.errors import ConfigError
+from orchestrator.store.address import is_remote
 
 __all__ = ["Experiment", "load_experiment", "parse_experiment"]
 
@@ -89,7 +90,7 @@ def _anchor_paths(root: Node, environment: Mapping[str, str]) -> Node:
 
 
 def _is_relative(path: str) -> bool:
-    return bool(path) and not path.startswith(("~", "/")) and "://" not in path
+    return bool(path) and not path.startswith(("~", "/")) and not is_remote(path)
 
 
 def _canonical(root: Node) -> str:

@@ -59,7 +59,9 @@ def _as_mapping(root: Node) -> Node:
     if isinstance(root.value, dict):
         return root
     given = "is empty" if root.value is None else f"holds {shown(root.plain())}"
-    raise ConfigError(f"{root.place}: {given}; an experiment file is a mapping with name, data, teacher, ...")
+    raise ConfigError(
+        f"{root.place}: {given}; an experiment file is a mapping with name, data, teacher and more"
+    )
 
 
 def _extended(reference: Node, chain: tuple[Path, ...]) -> Path:

@@ -21,7 +21,11 @@ from orchestrator.store.records import STUDENT_ARCH
 
 __all__ = ["search_fits_train", "value_fits"]
 
-_NAMES: Mapping[str, Mapping[str, object]] = {"method": tables.METHODS, "preset": PRESETS}
+_NAMES: Mapping[str, Mapping[str, object]] = {
+    "loss.ikd_form": tables.LOSSES,
+    "method": tables.METHODS,
+    "preset": PRESETS,
+}
 
 
 def search_fits_train(config: SweepConfig, root: Node) -> Iterator[Problem]:

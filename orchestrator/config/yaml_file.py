@@ -121,6 +121,7 @@ class _Builder:
 
     def __init__(self, text: str, start: Place) -> None:
         self.problems: list[Problem] = []
+        self._text = text
         self._loader = yaml.SafeLoader(text)
         self._start = start
         self._nodes = 0
@@ -201,8 +202,10 @@ class _Builder:
             return self._loader.get_event()  # type: ignore[no-untyped-call]
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark or self._loader.get_mark()
+            written = "".join(self._text.splitlines()[mark.line : mark.line + 1])
+            hint = '; within braces write "${env:NAME}", quotes included' if "${" in written else ""
             raise ConfigError(
-                f"{_at(self._start, mark.line + 1)}: not valid YAML: {error.problem}"
+                f"{_at(self._start, mark.line + 1)}: not valid YAML: {error.problem}{hint}"
             ) from error
         except (ValueError, OverflowError) as error:
             line = self._loader.get_mark().line + 1

@@ -189,9 +189,10 @@ def _storage_in_bucket(storage: BucketAddress, address: str | None, fix: bool) -
 
 def _storage(storage: Path) -> list[Check]:
     """Whether the storage folder, or the nearest folder above it that exists, keeps what is written."""
-    place = next(each for each in (storage, *storage.parents) if each.exists())
-    where = str(storage) if place == storage else f"{storage} (will be made in {place})"
+    where = str(storage)
     try:
+        place = next(each for each in (storage, *storage.parents) if each.exists())
+        where = where if place == storage else f"{storage} (will be made in {place})"
         with tempfile.TemporaryDirectory(prefix=".cpsc-doctor-", dir=place) as folder:
             _write_and_rename(Path(folder) / "probe")
             locks = _locks(Path(folder) / "lock")

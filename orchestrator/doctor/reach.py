@@ -17,7 +17,7 @@ from orchestrator.doctor.check import Check, Verdict
 from orchestrator.errors import OrchestratorError
 from orchestrator.mirror.uri import database_path, default_uri, is_server, public_uri
 from orchestrator.store.address import BucketAddress, Storage
-from orchestrator.store.folder import SweepFolder
+from orchestrator.store.folder import read_json
 from orchestrator.store.paths import StoragePaths
 from orchestrator.web import ask
 
@@ -95,11 +95,16 @@ def _token(environment: Mapping[str, str]) -> Check:
 
 def tracking_uris(storage: Path) -> list[str]:
     """Where the sweeps of a storage folder are mirrored, the default database first, each once."""
-    folders = (
-        SweepFolder(StoragePaths(storage).sweep(path.parent.name)) for path in storage.glob("*/manifest.json")
-    )
-    named = {uri for folder in folders if (uri := folder.manifest.get("tracking_uri"))}
-    return [default_uri(StoragePaths(storage)), *sorted(named)]
+    named = {_tracking_uri(path) for path in storage.glob("*/manifest.json")} - {None}
+    return [default_uri(StoragePaths(storage)), *sorted(map(str, named))]
+
+
+def _tracking_uri(manifest: Path) -> str | None:
+    """Where a sweep says that it is mirrored; None if it says nothing, or nothing that can be read."""
+    try:
+        return (read_json(manifest) or {}).get("tracking_uri")
+    except (OrchestratorError, OSError):
+        return None
 
 
 def examine_mlflow(uris: Iterable[str]) -> list[Check]:
@@ -141,11 +146,14 @@ def _database(uri: str) -> Check:
     if path is None:
         finding = f"{public_uri(uri)} is reached when a sweep mirrors to it"
         return Check(name=name, verdict=Verdict.OK, finding=finding)
-    if not path.exists():
-        return Check(name=name, verdict=Verdict.OK, finding=f"{path} will be made by the first sweep")
     try:
+        if not path.exists():
+            return Check(name=name, verdict=Verdict.OK, finding=f"{path} will be made by the first sweep")
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=_SECONDS)) as database:
             (count,) = database.execute("select count(*) from experiments").fetchone()
+    except OSError as error:
+        advice = "give this user access to the folder, or name another one with --storage"
+        return Check(name=name, verdict=Verdict.FAIL, finding=str(error), advice=advice, code=3)
     except sqlite3.Error as error:
         advice = f"move it away and fill a new one with `cpsc-orchestrate sync SWEEP --storage {path.parent}`"
         return Check(name=name, verdict=Verdict.WARN, finding=f"{path}: {error}", advice=advice)

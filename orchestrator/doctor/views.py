@@ -23,8 +23,22 @@ def examine_views(storage: Path, *, fix: bool) -> list[Check]:
     A living controller keeps the views of its own sweep, so that one is left alone.
     """
     names = sorted(path.parent.name for path in storage.glob("*/manifest.json"))
-    folders = [SweepFolder(StoragePaths(storage).sweep(name)) for name in names]
-    return [_sweep(folder, fix) for folder in folders if owner_of(folder.paths) is None]
+    checks = (_readable(SweepFolder(StoragePaths(storage).sweep(name)), fix) for name in names)
+    return [check for check in checks if check is not None]
+
+
+def _readable(folder: SweepFolder, fix: bool) -> Check | None:
+    """What `_sweep` finds, or why the sweep cannot be read; None while somebody runs it."""
+    try:
+        return None if owner_of(folder.paths) is not None else _sweep(folder, fix)
+    except (OrchestratorError, OSError) as error:
+        found, _, advice = str(error).rpartition("; ")
+        return Check(
+            name=f"views of {folder.name}",
+            verdict=Verdict.WARN,
+            finding=found or advice,
+            advice=advice if found else "see to it and try again",
+        )
 
 
 def _sweep(folder: SweepFolder, fix: bool) -> Check:

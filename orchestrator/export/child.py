@@ -4,33 +4,72 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-from orchestrator.errors import UsageError
+from orchestrator.errors import SignalledError, UsageError
 
 __all__ = ["ask"]
 
-_LONGEST_SECONDS = 6 * 3600.0
+_GRACE_SECONDS = 10.0
+_TERMINATED = 143
 
 
 def ask(module: str, request: Mapping[str, Any], *, to: str) -> dict[str, Any]:
     """The answer of `python -m module` to a JSON request with the threads of this machine added.
 
-    Raises UsageError with the module's own words if it could not do what `to` says.
+    Raises UsageError with the module's own words if it could not do what `to` says, and SignalledError, once
+    the module's process has ended, if this one was sent SIGTERM.
     """
-    answer = subprocess.run(
-        [sys.executable, "-m", module],
-        input=json.dumps({**request, "threads": len(os.sched_getaffinity(0))}),
-        capture_output=True,
-        text=True,
-        timeout=_LONGEST_SECONDS,
-        check=False,
-    )
-    if answer.returncode:
-        said = (answer.stderr.strip().splitlines() or [f"exit code {answer.returncode}"])[-1]
+    asked = json.dumps({**request, "threads": len(os.sched_getaffinity(0))})
+    with (
+        _raising_on_sigterm(),
+        subprocess.Popen(
+            [sys.executable, "-m", module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as child,
+    ):
+        try:
+            answered, complained = child.communicate(asked)
+        except BaseException:
+            _end(child)
+            raise
+    if child.returncode:
+        said = (complained.strip().splitlines() or [f"exit code {child.returncode}"])[-1]
         raise UsageError(f"could not {to}: {said.removeprefix('error: ')}")
-    found: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(answered.splitlines()[-1])
     return found
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    """Let a child tidy up and end."""
+    child.send_signal(signal.SIGINT)
+    try:
+        child.communicate(timeout=_GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+
+
+@contextmanager
+def _raising_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM leave the block as a SignalledError; a process that ended at once would leave its child."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(_number: int, _frame: object) -> None:
+        raise SignalledError("interrupted; nothing whole was written", _TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -289,6 +289,8 @@ def _asking(uri: str, what: str) -> Iterator[None]:
 
 def _sentence(uri: str, what: str, error: Exception) -> str:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if isinstance(error, ModuleNotFoundError) and uri.startswith("postgresql"):
+        reason += ' (`pip install "cpsc-orchestrate[postgresql]"` has it)'
     return (
         f"MLflow at {public_uri(uri)} could not {what}: {reason}; "
         "the trial folders keep it all, and `sync` sends it later"

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from orchestrator.credentials import holds_credentials
 from orchestrator.errors import ConfigError
 from orchestrator.store.paths import StoragePaths
+from orchestrator.tracking import why_no_tracking_uri
 
 __all__ = ["artifacts_beside", "check_uri", "database_path", "default_uri", "is_server", "public_uri"]
 
@@ -20,10 +21,12 @@ def default_uri(storage: StoragePaths) -> str:
 
 
 def check_uri(uri: str) -> str:
-    """The URI itself; raises ConfigError if it carries credentials.
+    """The URI itself; raises ConfigError if it is none, or carries credentials.
 
     A URI is written to mirror.json, to manifests and to logs, where a password must not lie.
     """
+    if reason := why_no_tracking_uri(uri):
+        raise ConfigError(f"MLflow's address {reason}; it is {public_uri(uri)!r}")
     if holds_credentials(uri):
         raise ConfigError(
             f"tracking.uri for {urlsplit(uri).hostname} carries credentials; leave them out and set "

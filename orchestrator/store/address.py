@@ -34,7 +34,10 @@ class BucketAddress:
     @classmethod
     def parse(cls, text: str) -> Self:
         """The address in a URI; raises UsageError, saying what is allowed, if it is none."""
-        parts = urlsplit(text)
+        try:
+            parts = urlsplit(text)
+        except ValueError as error:
+            raise UsageError(f"storage {text} is no address: {error}") from error
         if parts.scheme not in _SCHEMES:
             raise UsageError(
                 f"storage must be a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, not {text}"
@@ -83,8 +86,8 @@ Storage = Path | BucketAddress
 
 
 def is_remote(text: str) -> bool:
-    """Whether a text is meant as an address rather than as a path."""
-    return "://" in text
+    """Whether a text is meant as an address rather than as a path, even if a slash is missing."""
+    return "://" in text or text.startswith(tuple(f"{scheme}:" for scheme in _SCHEMES))
 
 
 def storage_at(text: str) -> Storage:
@@ -93,7 +96,9 @@ def storage_at(text: str) -> Storage:
 
 
 def path_at(text: str) -> Path:
-    """The path that a text names, ~ expanded; UsageError if there is no such user."""
+    """The path that a text names, ~ expanded; UsageError if it is empty or there is no such user."""
+    if not text:
+        raise UsageError("a path is empty; perhaps a variable of the shell is not set")
     try:
         return Path(text).expanduser()
     except RuntimeError as error:

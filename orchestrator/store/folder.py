@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cpsc_core.attempt import read_lines
 from orchestrator.errors import UnreachableError, UsageError
@@ -17,7 +18,9 @@ from orchestrator.store.paths import SweepPaths, TrialPaths
 from orchestrator.store.records import AttemptEnd, Duplicate, Result, Stage, TrialRecord, TrialState
 from orchestrator.store.working_copy import open_copy, origin_of, refresh
 
-__all__ = ["SweepFolder", "TrialFolder", "find_sweep", "read_json"]
+__all__ = ["SweepFolder", "TrialFolder", "find_sweep", "named", "read_json"]
+
+_Kind = TypeVar("_Kind", TrialRecord, Result, AttemptEnd, Duplicate)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -31,6 +34,15 @@ def read_json(path: Path) -> dict[str, Any] | None:
     if not isinstance(content, dict):
         raise _damaged(path, "it holds no JSON object")
     return content
+
+
+def _read_record(kind: type[_Kind], path: Path) -> _Kind | None:
+    """The record in a file, or None if there is no such file; UnreachableError if it is damaged."""
+    raw = read_json(path)
+    try:
+        return None if raw is None else kind.from_dict(raw)
+    except ValueError as error:
+        raise _damaged(path, str(error)) from error
 
 
 def _damaged(path: Path, reason: str) -> UnreachableError:
@@ -54,14 +66,12 @@ class TrialFolder:
 
         A record is of the folder it lies in: its name is going to be part of paths.
         """
-        record = read_json(paths.record)
-        if record is None:
+        trial = _read_record(TrialRecord, paths.record)
+        if trial is None:
             return None
-        trial = TrialRecord.from_dict(record)
         if trial.name != paths.root.name:
             raise _damaged(paths.record, f"it is the record of another trial, {trial.name!r}")
-        result = read_json(paths.result)
-        return cls(paths, trial, Result.from_dict(result) if result else None)
+        return cls(paths, trial, _read_record(Result, paths.result))
 
     @property
     def name(self) -> str:
@@ -111,8 +121,8 @@ class TrialFolder:
     @cached_property
     def ends(self) -> dict[int, AttemptEnd]:
         """How its attempts ended, by number; an attempt nobody saw the end of is missing."""
-        found = {number: read_json(self.paths.attempt(number).end) for number in self.attempts}
-        return {number: AttemptEnd.from_dict(raw) for number, raw in found.items() if raw}
+        found = {number: _read_record(AttemptEnd, self.paths.attempt(number).end) for number in self.attempts}
+        return {number: end for number, end in found.items() if end}
 
     def failures(self) -> list[AttemptEnd]:
         """How its attempts failed since the trial was last opened: a reopened one starts afresh."""
@@ -197,8 +207,15 @@ class SweepFolder:
         """Suggestions that named an existing trial, by number."""
         if not self.paths.duplicates.is_dir():
             return []
-        found = (read_json(path) for path in self.paths.duplicates.glob("*.json"))
-        return sorted((Duplicate.from_dict(raw) for raw in found if raw), key=lambda each: each.number)
+        found = (_read_record(Duplicate, path) for path in self.paths.duplicates.glob("*.json"))
+        return sorted((each for each in found if each), key=lambda each: each.number)
+
+
+def named(trials: Iterable[TrialFolder], text: str) -> list[TrialFolder]:
+    """The trials that a text names: the one of that number or hash, or all whose hash begins with it."""
+    trials = list(trials)
+    exact = [trial for trial in trials if text in (str(trial.record.number), trial.name)]
+    return exact or [trial for trial in trials if trial.name.startswith(text)]
 
 
 def find_sweep(sweep: str, storage: Storage) -> SweepFolder:

@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Self
+from functools import cache
+from typing import Any, Self, get_type_hints
 
-from orchestrator.errors import UnreachableError
+from cpsc_core.limits import fits
 
 __all__ = [
     "AttemptEnd",
@@ -74,12 +75,24 @@ class _Record:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
-        """The record from plain JSON values; keys of a newer version are left out."""
-        known = {each.name for each in dataclasses.fields(cls)}  # type: ignore[arg-type]
-        try:
-            return cls(**{key: value for key, value in raw.items() if key in known})
-        except (TypeError, ValueError) as error:
-            raise UnreachableError(f"not a {cls.__name__}: {error}") from error
+        """The record from plain JSON values; keys of a newer version are left out.
+
+        Raises ValueError, saying which key, if one is missing or is not what it should be.
+        """
+        values = {}
+        for each in dataclasses.fields(cls):  # type: ignore[arg-type]
+            if each.name in raw:
+                values[each.name] = raw[each.name]
+                if not fits(raw[each.name], _kinds(cls)[each.name]):  # type: ignore[arg-type]
+                    raise ValueError(f"its {each.name} is {raw[each.name]!r:.60}")
+            elif each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING:
+                raise ValueError(f"it has no {each.name}")
+        return cls(**values)
+
+
+@cache
+def _kinds(record: type[Any]) -> dict[str, Any]:
+    return get_type_hints(record)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from orchestrator.errors import UsageError
-from orchestrator.store.folder import SweepFolder, TrialFolder
+from orchestrator.store.folder import SweepFolder, TrialFolder, named
 from orchestrator.store.records import TrialState
 
 __all__ = ["Reopen"]
@@ -19,7 +19,7 @@ class Reopen:
     failed: bool = False
     """Every failed trial."""
     trials: tuple[str, ...] = ()
-    """Trials by hash, or by a beginning of it that only one trial has."""
+    """Trials by number, by hash, or by a beginning of it that only one trial has."""
     causes: tuple[str, ...] = ()
     """Failed trials whose failure is of one of these classes."""
 
@@ -31,13 +31,13 @@ class Reopen:
 
     def _named(self, folder: SweepFolder, finished: list[TrialFolder]) -> Iterator[str]:
         for wanted in self.trials:
-            matches = [trial.name for trial in finished if trial.name.startswith(wanted)]
+            matches = named(finished, wanted)
             if len(matches) != 1:
                 raise UsageError(
-                    f"{len(matches)} finished trials of {folder.name} begin with {wanted!r}, and one is "
+                    f"{wanted!r} names {len(matches)} finished trials of {folder.name}, and one is "
                     f"needed; `cpsc-orchestrate status {folder.paths.address}` lists them"
                 )
-            yield matches[0]
+            yield matches[0].name
 
     def _is_meant(self, trial: TrialFolder) -> bool:
         if trial.state is not TrialState.FAILED or trial.result is None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from cpsc_core import evaluate as module
 from cpsc_core.data.labelled import LabelledImages
+from cpsc_core.data.pixels import HeldPixels
 from cpsc_core.evaluate import (
     Tally,
     accuracy,
@@ -20,6 +21,7 @@ from cpsc_core.evaluate import (
     tally,
     together,
 )
+from cpsc_core.images import ImageSpec
 
 
 class Linear(nn.Module):
@@ -121,6 +123,19 @@ def test_scores_together_give_everything(images: LabelledImages) -> None:
 
     assert figures == {"val_accuracy": accuracy(network, images), "teacher_agreement": 1.0}
     assert together()(network) == {}
+
+
+def test_large_images_are_shown_few_at_a_time() -> None:
+    images = LabelledImages(torch.zeros(9, 1, 256, 256), torch.arange(9) % 2)
+    pixels = HeldPixels(
+        torch.zeros(9, 1, 256, 256, dtype=torch.uint8),
+        torch.arange(9) % 2,
+        ImageSpec(num_classes=2, channels=1, size=256, mean=(0.5,), std=(0.5,)),
+    )
+
+    for each in (images, pixels):
+        assert [len(batch) for batch in each.batches(64)] == [4, 4, 1]
+        assert [len(batch) for batch in each.batches(1)] == [1] * 9
 
 
 def test_every_batch_is_a_sign_of_life(images: LabelledImages, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,6 +107,13 @@ def test_a_trial_record_is_a_config_too(config: Path, tmp_path: Path) -> None:
         ("[]", "config.json should hold a JSON object, but holds list"),
         ('{"student": 1}', "unknown setting student"),
         ("{}", "missing 5 required"),
+        ('{"student_arch": null}', "student_arch must be a text, but is None"),
+        ('{"data": {"name": 3}}', "data.name must be a text, but is 3"),
+        ('{"splits": null}', "splits must be a list, each of it a text, but is None"),
+        ('{"train": {"compile": "false"}}', "train.compile must be true or false, but is 'false'"),
+        ('{"train": {"loss": {"ikd": "1"}}}', "train.loss.ikd must be a number, but is '1'"),
+        (f'{{"train": {{"seed": 1{"0" * 400}}}}}', "train.seed must be a whole number, but is 10000"),
+        ('{"teacher": {"mean": 0.1}}', "teacher.mean must be a list, each of it a number or null, but is"),
     ],
 )
 def test_what_a_person_can_mend_is_one_line_and_exit_code_2(
@@ -119,6 +126,32 @@ def test_what_a_person_can_mend_is_one_line_and_exit_code_2(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert complaint in line
+
+
+@pytest.mark.parametrize("device", ["abacus", "mps"])
+def test_a_device_that_is_not_here_is_one_line_too(
+    config: Path, device: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(config), "--folder", str(tmp_path / "trial"), "--device", device]) == 2
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{device!r}" in line and "use cpu or cuda" in line
+
+
+@pytest.mark.parametrize("threads", ["0", "-1", "many"])
+def test_threads_are_counted_from_one(config: Path, threads: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main([str(config), "--threads", threads])
+
+    assert left.value.code == 2
+    assert f"must be a whole number of at least 1, but is {threads!r}" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_a_file_is_one_line(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(config), "--folder", str(config)]) == 3
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {config}")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -54,6 +54,23 @@ def test_sizes_are_those_of_the_networks() -> None:
     assert found.samples_bytes % (IMAGE.size**2) == 0
 
 
+def test_what_cannot_be_measured_is_told_in_a_line() -> None:
+    request = {"data": {"name": "digits"}, "teacher": "resnet9", "student": "resnet8", "threads": 1}
+    request |= {"train": {"loss": {}, "generator": {}, "student": {}}, "seconds": 0.1}
+
+    answer = subprocess.run(
+        [sys.executable, "-m", "cpsc_core.measure"],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("error: no network is called 'resnet9'")
+    assert len(answer.stderr.splitlines()) == 1
+
+
 def test_a_request_is_answered_with_one_json_document() -> None:
     request = {
         "train": asdict(TRAIN),

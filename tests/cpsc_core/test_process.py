@@ -53,7 +53,7 @@ def test_nothing_stays_attached(tmp_path: Path) -> None:
     assert (core.handlers, core.level) == before
 
 
-@pytest.mark.parametrize("device", ["cuda:99", "abacus"])
+@pytest.mark.parametrize("device", ["cuda:99", "abacus", "mps"])
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_device_that_is_not_there_is_refused(device: str) -> None:
     with pytest.raises(SettingsError, match=f"{device}.*use cpu"):

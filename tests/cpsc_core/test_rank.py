@@ -15,7 +15,7 @@ import torch
 
 from cpsc_core.__main__ import main
 from cpsc_core.attempt import AttemptPaths, Point, attempts_of, read_lines
-from cpsc_core.errors import AttemptError, RankError
+from cpsc_core.errors import AttemptError, RankError, SettingsError
 from cpsc_core.rank import ALONE, Rank
 from cpsc_core.settings import TeacherSettings, TrialSettings
 from cpsc_core.trial import finished_line, run_trial
@@ -61,9 +61,22 @@ def wait_for(event: Callable[[], bool]) -> None:
 
 
 def test_a_process_that_torchrun_did_not_start_is_alone_on_the_cpu() -> None:
-    rank = Rank.from_environment({"WORLD_SIZE": "4", "RANK": "1"}, timeout_seconds=1.0)
+    rank = Rank.from_environment({"WORLD_SIZE": "4", "RANK": "1"}, device=None, timeout_seconds=1.0)
 
     assert (rank.index, rank.world_size, rank.device) == (0, 1, "cpu")
+
+
+def test_a_rank_computes_where_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+    def device(local_rank: str, asked: str | None) -> str:
+        environ = {"LOCAL_RANK": local_rank, "RANK": "0", "WORLD_SIZE": "1"}
+        return Rank.from_environment(environ, device=asked, timeout_seconds=1.0).device
+
+    assert [device("1", None), device("1", "cpu"), device("7", "cpu")] == ["cuda:1", "cpu", "cpu"]
+    with pytest.raises(SettingsError, match=r"rank 2 .* no GPU of its own, as there are 2; start 2 ranks"):
+        device("2", None)
 
 
 def test_alone_nothing_is_exchanged_or_copied() -> None:
@@ -124,7 +137,7 @@ def test_no_thread_that_exchanges_anything_outlives_the_connection() -> None:
     script = """
 import os, pathlib, torch
 from cpsc_core.rank import Rank
-rank = Rank.from_environment(os.environ, timeout_seconds=60)
+rank = Rank.from_environment(os.environ, device=None, timeout_seconds=60)
 torch.optim.Adam([torch.nn.Parameter(torch.ones(1))]).zero_grad()
 rank.leave()
 names = [path.read_text() for path in pathlib.Path("/proc/self/task").glob("*/comm")]

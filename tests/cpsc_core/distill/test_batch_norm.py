@@ -120,3 +120,13 @@ def test_what_is_remembered_aside_is_thrown_away() -> None:
 
     assert all(torch.equal(before[name], now) for name, now in network.state_dict().items())
     assert torch.equal(aside.logits_BC, network(images_BCHW).logits_BC)
+
+
+def test_vectors_are_remembered_aside_too() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(12))
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+    with remembering_aside(network):
+        network(torch.randn(4, 3, 2, 2))
+
+    assert all(torch.equal(before[name], now) for name, now in network.state_dict().items())

@@ -155,7 +155,7 @@ def test_two_gpus_have_the_losses_of_one() -> None:
 
 def losses_on_rank(environment: dict[str, str]) -> list[dict[str, float]]:
     os.environ.update(environment)
-    rank = Rank.from_environment(environment, timeout_seconds=60)
+    rank = Rank.from_environment(environment, device=None, timeout_seconds=60)
     try:
         return losses(build(rank.device, rank))
     finally:

@@ -1,5 +1,3 @@
-import dataclasses
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,8 +6,10 @@ from torch import Tensor, nn
 from cpsc_core.distill.losses import jensen_shannon, relative_distance, remembered_distance
 from cpsc_core.distill.objective import Objective
 from cpsc_core.distill.presets import PRESETS
+from cpsc_core.errors import UnknownNameError
 from cpsc_core.networks.output import Output
 from cpsc_core.settings import LossSettings
+from cpsc_core.tables import LOSSES
 
 TEACHER = Output(
     torch.tensor([[2, 0, -1], [0, 1, 0], [1, 1, -2], [-1, 0, 3]]).double(),
@@ -99,14 +99,33 @@ def test_features_are_normalised_before_they_are_adapted_and_compared() -> None:
     torch.testing.assert_close(seen[0], F.normalize(STUDENT.features_BD))
 
 
-def test_the_student_is_contrasted_only_if_the_preset_says_so() -> None:
-    preset = dataclasses.replace(FAITHFUL, student_contrastive=True)
-    both = Objective(LossSettings(contrastive=0.7), preset, nn.Identity())
+def test_the_student_is_contrasted_only_if_that_is_asked_for() -> None:
+    alone = Objective(LossSettings(contrastive=0.7), FAITHFUL, nn.Identity())
+    both = Objective(LossSettings(contrastive=0.7), FAITHFUL, nn.Identity(), student_contrastive=True)
+
+    assert "student_contrastive" not in alone.student(STUDENT, TEACHER, LABELS_B)
 
     terms = both.student(STUDENT, TEACHER, LABELS_B)
 
     assert terms["student_contrastive"].item() == pytest.approx(1.110209, abs=1e-6)
     assert terms["student_loss"].item() == pytest.approx(8.721724 + 0.7 * 1.110209, abs=2e-6)
+
+
+def test_a_function_in_the_table_of_losses_is_the_distance_of_both_players(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(LOSSES._entries, "l1", "torch.nn.functional:l1_loss")
+    apart = F.l1_loss(STUDENT.logits_BC, TEACHER.logits_BC).item()
+
+    both = Objective(LossSettings(ikd_form="l1"), FAITHFUL, nn.Identity())
+
+    assert both.generator(STUDENT, TEACHER, LABELS_B, None)["generator_ikd"].item() == pytest.approx(apart)
+    assert both.student(STUDENT, TEACHER, LABELS_B)["student_ikd"].item() == pytest.approx(apart)
+
+
+def test_a_distance_that_nobody_knows_is_refused_with_the_table() -> None:
+    with pytest.raises(UnknownNameError, match=r"no loss .* 'mes'; there are log_mse, mse; nearest: mse"):
+        objective(ikd_form="mes")
 
 
 def test_the_fixed_preset_takes_the_softmax_once() -> None:

@@ -15,7 +15,6 @@ from cpsc_core.distill.batch_norm import (
     share_batch_norm,
 )
 from cpsc_core.distill.draws import LatentDraws, Latents, seeded
-from cpsc_core.distill.presets import PRESETS
 from cpsc_core.distill.trainer import Trainer
 from cpsc_core.errors import DivergedError, RankError, SettingsError
 from cpsc_core.images import ImageSpec
@@ -26,12 +25,12 @@ from tests.support.ranks import on_ranks
 
 IMAGE = ImageSpec(num_classes=3, channels=1, size=16, mean=(0.5,), std=(0.5,))
 SETTINGS = TrainSettings(
-    preset="tested",
+    preset="fixed",
     epochs=2,
     iterations_per_epoch=2,
     batch_size=6,
     generator=GeneratorSettings(latent_dim=5, width=4, steps=2),
-    student=StudentSettings(steps=2, lr=0.05),
+    student=StudentSettings(steps=2, lr=0.05, contrastive=True),
 )
 LOG = dataclasses.replace(SETTINGS, loss=LossSettings(ikd_form="log_mse"))
 STRONG = dataclasses.replace(
@@ -51,9 +50,7 @@ class Draws:
 
 
 @pytest.fixture(autouse=True)
-def one_thread_a_contrastive_student_and_few_samples(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    contrastive = dataclasses.replace(PRESETS["fixed"], student_contrastive=True)
-    monkeypatch.setattr("cpsc_core.distill.presets.PRESETS", {**PRESETS, "tested": contrastive})
+def one_thread_and_few_samples(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("cpsc_core.distill.trainer.NUM_SAMPLES", 6)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

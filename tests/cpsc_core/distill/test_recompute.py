@@ -91,3 +91,23 @@ def test_without_gradients_nothing_is_run_twice() -> None:
         network(IMAGES_BCHW)
 
     assert len(calls) == 1
+
+
+def test_a_block_may_be_told_something_by_name() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(3, 3)
+
+        def forward(self, x_BD: Tensor, *, by: float) -> Tensor:
+            result: Tensor = self.inner(x_BD) * by
+            return result
+
+    block = Scaled()
+    recompute_blocks(block)
+    x_BD = torch.ones(2, 3, requires_grad=True)
+
+    block(x_BD, by=3.0).sum().backward()
+
+    assert x_BD.grad is not None
+    torch.testing.assert_close(x_BD.grad, 3.0 * block.inner.weight.sum(0).expand(2, 3))

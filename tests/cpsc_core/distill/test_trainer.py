@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cpsc_core.distill.draws import LatentDraws, Latents, seeded
-from cpsc_core.distill.presets import PRESETS, Preset
+from cpsc_core.distill.presets import PRESETS
 from cpsc_core.distill.trainer import EpochReport, Trainer
 from cpsc_core.errors import DivergedError, SettingsError, UnknownNameError
 from cpsc_core.images import ImageSpec
@@ -61,9 +61,9 @@ def build(train: TrainSettings | None = None, *, teacher: nn.Module | None = Non
     )
 
 
-def use_preset(monkeypatch: pytest.MonkeyPatch, preset: Preset) -> None:
-    """Make a preset known as "tested"."""
-    monkeypatch.setattr("cpsc_core.distill.presets.PRESETS", {**PRESETS, "tested": preset})
+def changed(train: TrainSettings, **student: Any) -> TrainSettings:
+    """Settings with some of the student's changed."""
+    return dataclasses.replace(train, student=dataclasses.replace(train.student, **student))
 
 
 def count_weights(student: nn.Module) -> Mapping[str, float]:
@@ -229,12 +229,11 @@ def test_no_hook_is_left_on_any_network() -> None:
             assert not layer._forward_pre_hooks and not layer._forward_hooks and not layer._backward_hooks
 
 
-@pytest.mark.parametrize(("statistics", "updates"), [("batch", 2 + 2), ("running", 2)])
-def test_the_preset_decides_whether_generator_steps_move_the_statistics_of_the_student(
-    statistics: Any, updates: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("running_norm", "updates"), [(False, 2 + 2), (True, 2)])
+def test_a_setting_decides_whether_generator_steps_move_the_statistics_of_the_student(
+    running_norm: bool, updates: int
 ) -> None:
-    use_preset(monkeypatch, dataclasses.replace(PRESETS["fixed"], student_norm_in_generator_step=statistics))
-    trainer = build(settings(preset="tested", epochs=1, iterations_per_epoch=1))
+    trainer = build(changed(settings(epochs=1, iterations_per_epoch=1), running_norm=running_norm))
 
     list(trainer.fit(count_weights))
 
@@ -268,29 +267,28 @@ def test_fresh_adam_moves_every_weight_by_its_learning_rate() -> None:
 
 @pytest.mark.parametrize("contrastive", [False, True])
 def test_the_adapter_learns_only_with_a_contrastive_student_and_is_never_part_of_it(
-    contrastive: bool, monkeypatch: pytest.MonkeyPatch
+    contrastive: bool,
 ) -> None:
-    use_preset(monkeypatch, dataclasses.replace(PRESETS["fixed"], student_contrastive=contrastive))
-    trainer = build(settings(preset="tested"), teacher=network(1, width=12))
+    trainer = build(changed(settings(), contrastive=contrastive), teacher=network(1, width=12))
     before = through_file(trainer.adapter.state_dict())
 
     list(trainer.fit(count_weights))
 
-    changed = any(not torch.equal(before[name], now) for name, now in trainer.adapter.state_dict().items())
-    assert changed is contrastive
+    learned = any(not torch.equal(before[name], now) for name, now in trainer.adapter.state_dict().items())
+    assert learned is contrastive
     assert trainer.student.state_dict().keys() == network(2).state_dict().keys()
 
 
 # Stopping and resuming
 
 
-@pytest.mark.parametrize("preset", [*PRESETS, "tested"])
+@pytest.mark.parametrize("contrastive", [False, True])
+@pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("stops", [(4,), (3,), (0, 1, 2, 2)], ids=str)
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one_to_the_bit(
-    preset: str, stops: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+    preset: str, contrastive: bool, stops: tuple[int, ...]
 ) -> None:
-    use_preset(monkeypatch, dataclasses.replace(PRESETS["fixed"], student_contrastive=True))
-    train, teacher = settings(preset=preset), network(1, width=12)
+    train, teacher = changed(settings(preset=preset), contrastive=contrastive), network(1, width=12)
     whole = build(train, teacher=teacher)
     expected = list(whole.fit(count_weights))
 
@@ -566,3 +564,19 @@ def test_the_average_changes_no_student_and_survives_a_resumption() -> None:
     assert_same(whole.state_dict(), second.state_dict())
     assert without.metrics["val_accuracy"] == usual.metrics["val_accuracy"]
     assert not torch.equal(plain.sample()[0], whole.sample()[0])
+
+
+def test_samples_of_large_images_are_made_in_batches_of_all_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer, seen = build(), []
+    whole, labels_B = trainer.sample()
+    monkeypatch.setattr("cpsc_core.distill.trainer.fitting", lambda count, size: 10)
+    trainer.generator.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))
+
+    in_batches, same_B = trainer.sample()
+
+    assert torch.equal(labels_B, same_B)
+    assert [len(each) for each in seen] == [NUM_SAMPLES / 3] * 3
+    assert all(len(each.unique()) == len(labels_B.unique()) for each in seen)
+    assert in_batches.shape == whole.shape
+    closest = torch.cdist(in_batches.flatten(1), whole.flatten(1)).argmin(1)
+    assert (closest == torch.arange(NUM_SAMPLES)).double().mean() > 0.7  # the same noise, other statistics

@@ -20,6 +20,7 @@ from cpsc_core.settings import TeacherSettings, TrainSettings
 from cpsc_core.tables import NETWORKS, lookup
 from cpsc_core.teacher import import_checkpoint
 from cpsc_core.trial import run_trial
+from cpsc_core.weights import build_network
 from tests.support.trials import digest, finish, tiny_trial
 
 timm = pytest.importorskip("timm")
@@ -92,6 +93,33 @@ def test_timm_computes_the_same_from_our_weights(name: str) -> None:
     torch.testing.assert_close(output.features_BD, features_BD)
 
 
+@pytest.mark.parametrize("name", ["volo_d1_224", "deit_tiny_distilled_patch16_224"])
+def test_a_network_whose_logits_are_made_of_more_than_its_features_is_refused(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"timm:{name} makes its logits from more than one vector"):
+        build(f"timm:{name}", size=224)
+
+
+def test_looking_at_a_network_leaves_its_weights_and_the_global_stream_alone() -> None:
+    torch.manual_seed(3)
+    looked_at = build("timm:test_resnet").state_dict()
+    after = torch.rand(1)
+    torch.manual_seed(3)
+    plain = timm.create_model("test_resnet", num_classes=7).state_dict()
+
+    assert torch.equal(torch.rand(1), after)
+    assert all(torch.equal(looked_at[name], tensor) for name, tensor in plain.items())
+
+
+def test_a_network_that_has_versions_takes_weights(tmp_path: Path) -> None:
+    plain = models.get_model("mnasnet0_5", weights=None, num_classes=7).eval()
+    torch.save({"state_dict": plain.state_dict()}, tmp_path / "t.pth")
+
+    teacher = import_checkpoint(tmp_path / "t.pth", "torchvision:mnasnet0_5", COLOUR)
+
+    images_BCHW = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(teacher(images_BCHW).logits_BC, plain(images_BCHW))
+
+
 def test_a_checkpoint_made_with_the_library_alone_is_a_teacher(tmp_path: Path) -> None:
     plain = models.get_model("shufflenet_v2_x0_5", weights=None, num_classes=7).eval()
     torch.save({"state_dict": plain.state_dict()}, tmp_path / "t.pth")
@@ -104,7 +132,7 @@ def test_a_checkpoint_made_with_the_library_alone_is_a_teacher(tmp_path: Path) -
 
 @pytest.mark.parametrize("arch", ["torchvision:efficientnet_b0", "timm:test_efficientnet"])
 def test_nothing_is_drawn_at_random_in_training(arch: str) -> None:
-    network = build(arch)
+    network = build_network(arch, COLOUR)
     images_BCHW = torch.randn(4, 3, 32, 32)
 
     first, second = (network(images_BCHW).logits_BC for _ in range(2))

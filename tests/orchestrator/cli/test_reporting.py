@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from click.testing import CliRunner, Result
 from orchestrator import export
 from orchestrator.cli import main
 from orchestrator.config import parse_experiment
+from orchestrator.errors import UsageError
+from orchestrator.export.images import _make_way
 from tests.support.command import EXPERIMENT, command, document
 from tests.support.folders import MadeSweep
 from tests.support.students import sweep_with_student
@@ -91,6 +94,55 @@ def test_export_tells_what_was_written(sweep: MadeSweep, monkeypatch: pytest.Mon
     assert "parameters  75,002" in result.stdout
     assert "size        2.0 KiB" in result.stdout
     assert "latency     0.50 ms for one image, 0.250 ms each in batches of 32" in result.stdout
+
+
+def test_an_export_names_its_trial_by_number_or_hash(
+    sweep: MadeSweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = sweep.folder.trials()[0]
+    asked: list[str] = []
+    monkeypatch.setattr(
+        "orchestrator.export.student.student_weights", lambda found: asked.append(found.name) or 1 / 0
+    )
+
+    for name in (str(trial.record.number), trial.name):
+        result = run("export", "digits", "--storage", str(sweep.storage), "--to", "onnx", "--trial", name)
+        assert isinstance(result.exception, ZeroDivisionError), result.stderr
+
+    assert asked == [trial.name] * 2
+
+
+def test_images_are_not_written_beside_those_of_somebody_else(sweep: MadeSweep, tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "train-00000-of-00001.parquet").write_bytes(b"theirs")
+
+    with pytest.raises(UsageError, match=r"holds train-00000-of-00001.parquet already.* --output"):
+        _make_way(tmp_path / "theirs", may_remove=False)
+    assert (tmp_path / "theirs" / "train-00000-of-00001.parquet").read_bytes() == b"theirs"
+
+    _make_way(tmp_path / "theirs", may_remove=True)
+    assert list((tmp_path / "theirs").iterdir()) == []
+
+
+def test_sigterm_ends_an_export_and_what_it_has_started(tmp_path: Path) -> None:
+    child = tmp_path / "asked.py"
+    child.write_text(
+        "import os, pathlib, time\n"
+        "pathlib.Path('pid').write_text(str(os.getpid()))\n"
+        "try:\n    time.sleep(60)\nfinally:\n    pathlib.Path('tidied').touch()\n"
+    )
+    code = "from orchestrator.export.child import ask; ask('asked', {}, to='wait')"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path)}
+    ) as process:
+        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+            time.sleep(0.01)
+        process.terminate()
+
+    assert process.returncode == 1  # the error has no command here to end with its code
+    assert (tmp_path / "tidied").exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 def test_schema_prints_the_schema() -> None:

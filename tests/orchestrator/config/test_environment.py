@@ -43,7 +43,7 @@ def test_a_reference_alone_is_read_as_if_its_value_stood_there(load: Load, valid
 
 
 def test_the_text_keeps_references_and_no_value(load: Load, valid: str) -> None:
-    environment = {"PASSWORD": CANARY, "FOLDER": "/f"}
+    environment = {"PASSWORD": f"https://{CANARY}.example", "FOLDER": "/f"}
     text = f"{valid}tracking:\n  uri: ${{env:PASSWORD}}\nstorage: ${{env:FOLDER}}/x\n"
 
     experiment = load(text, environment=environment)
@@ -157,7 +157,7 @@ def test_no_address_takes_long_to_look_through(refusal: Refusal, valid: str, rep
 
 
 @pytest.mark.parametrize(
-    "uri", ["https://host:5000/x", "sqlite:////a/b.db", "postgresql://me@host/db", "file:///x"]
+    "uri", ["https://host:5000/x", "sqlite:////a/b.db", "postgresql://me@host/db", "mysql+pymysql://host/db"]
 )
 def test_an_address_without_a_secret_is_accepted(load: Load, valid: str, uri: str) -> None:
     assert load(f"{valid}tracking: {{uri: '{uri}'}}\n").config.tracking.uri == uri

@@ -96,7 +96,7 @@ def test_what_cannot_be_extended_is_refused(refusal: Refusal, given: str, said: 
 )
 def test_a_file_that_is_no_mapping_is_refused(refusal: Refusal, text: str, said: str) -> None:
     assert refusal(text) == [
-        f"x.yaml:1: {said}; an experiment file is a mapping with name, data, teacher, ..."
+        f"x.yaml:1: {said}; an experiment file is a mapping with name, data, teacher and more"
     ]
 
 
@@ -167,3 +167,20 @@ def test_a_file_is_called_what_the_user_called_it(load: Load, tmp_path: Path) ->
 
     with pytest.raises(ConfigError, match=rf"^{path}:1: name: must be text"):
         load_experiment(path)
+
+
+def test_null_takes_a_dimension_of_the_search_away(load: Load, valid: str, tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(valid)
+
+    by_override = load(valid, overrides=["search.loss.ikd=null"]).config
+    by_file = load("extends: base.yaml\nname: top\nsearch: {loss.ikd: null}\n").config
+
+    assert "loss.ikd" in load(valid).config.search
+    assert "loss.ikd" not in by_override.search
+    assert list(by_file.search) == list(by_override.search)
+
+
+def test_a_dimension_that_is_not_there_cannot_be_taken_away(refusal: Refusal, valid: str) -> None:
+    (line,) = refusal(valid, overrides=["search.loss.batch_norm=null"])
+
+    assert line.startswith("--set search.loss.batch_norm")

@@ -131,3 +131,10 @@ def test_a_token_is_looked_for_where_ray_looks(environment: dict[str, str], verd
     token, _ = examine_cluster("127.0.0.1:1", Path("/nowhere"), environment)
 
     assert token.verdict is verdict
+
+
+def test_a_manifest_that_cannot_be_read_names_no_place(tmp_path: Path) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "manifest.json").write_text("{")
+
+    assert tracking_uris(tmp_path) == [f"sqlite:///{tmp_path}/mlflow.db"]

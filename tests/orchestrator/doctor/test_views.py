@@ -91,6 +91,27 @@ def test_a_server_that_is_down_does_not_end_the_doctor(
     assert sweep.paths.trials_table.exists()
 
 
+@pytest.mark.parametrize(
+    ("what", "damage"),
+    [("manifest", "{"), ("manifest", "[]"), ("result", "{"), ("result", '{"state": 5}'), ("result", "[]")],
+)
+def test_a_sweep_that_cannot_be_read_is_one_row_and_hides_no_other(
+    sweep: RecordedSweep, what: str, damage: str
+) -> None:
+    other = RecordedSweep(sweep.storage, name="other")
+    other.note(finished="complete")
+    (trial,) = sweep.paths.trials.iterdir()
+    (sweep.paths.manifest if what == "manifest" else trial / "result.json").write_text(damage)
+
+    rows = {check.name: check for check in examine_views(sweep.storage, fix=False)}
+
+    assert len(rows) == 2
+    check = rows[f"views of {sweep.paths.name}"]
+    assert check.verdict is Verdict.WARN
+    assert "is damaged" in check.finding
+    assert check.advice == "put it back from a copy, or move its folder away"
+
+
 def test_views_are_made_of_the_folders_alone(sweep: RecordedSweep) -> None:
     sweep.paths.trials_table.write_bytes(b"nonsense")
 

@@ -32,13 +32,21 @@ def test_credentials_in_an_address_are_refused_and_not_repeated(text: str) -> No
 
 @pytest.mark.parametrize(
     "text",
-    ["s3://runs?secret_key=hunter2", "s3:///a", "s3://runs/a/../b", "s3://runs/a#b", "ftp://runs/a"],
+    ["s3://runs?secret_key=hunter2", "s3:///a", "s3://runs/../b", "s3://runs/a#b", "ftp://runs/a", "s3:/a"],
 )
 def test_what_cannot_be_an_address_of_storage_is_refused_in_one_sentence(text: str) -> None:
     with pytest.raises(UsageError, match="must be ") as refusal:
         BucketAddress.parse(text)
 
     assert "hunter2" not in str(refusal.value)
+    assert len(str(refusal.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("text", ["s3://[::1/runs", "", "s3:/runs/a", "~nobody-of-this-name/runs"])
+def test_what_is_no_place_is_refused_in_one_sentence(text: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        storage_at(text)
+
     assert len(str(refusal.value).splitlines()) == 1
 
 
