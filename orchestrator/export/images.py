@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ def export_images(
     the sweep, in place of what was there. Raises UsageError if there is no such trial, its generator is gone,
     it hardly makes some class, or `output` holds other images.
     """
+    if output is not None:
+        _refuse_others(output)
     chosen = find_student(folder, trial)
     result = chosen.result
     generator = chosen.paths.attempt(result.attempt).generator if result else None
@@ -35,30 +38,34 @@ def export_images(
             f"the generator of trial {chosen.name} is no longer in {place_of(chosen.paths.root)}; "
             f"`cpsc-orchestrate resume {folder.paths.address} --trial {chosen.name}` trains it again"
         )
-    own = folder.paths.export(f"{chosen.name}-images")
-    _make_way(own, may_remove=True) if output is None else _make_way(output, may_remove=False)
-    output = (output or own).absolute()
+    folder_of_images = (output or folder.paths.export(f"{chosen.name}-images")).absolute()
     request = {
         "settings": chosen.record.settings,
         "generator": str(generator),
-        "folder": str(output),
+        "folder": str(folder_of_images),
         "train": count,
         "test": count // _TEST_SHARE,
     }
     written = ask("cpsc_core.synthesis", request, to=f"make images with trial {chosen.name}")
-    with replacing(output / "README.md") as draft:
+    if output is None:
+        _remove_earlier(folder_of_images, written["files"])
+    with replacing(folder_of_images / "README.md") as draft:
         draft.write_text(images_card(folder, chosen, written), encoding="utf-8")
-    return {"sweep": folder.name, "trial": chosen.name, "folder": str(output), **written}
+    return {"sweep": folder.name, "trial": chosen.name, "folder": str(folder_of_images), **written}
 
 
-def _make_way(folder: Path, *, may_remove: bool) -> None:
-    """Let no images lie in a folder: whoever reads the new ones would read those too."""
-    there = sorted(folder.glob("*.parquet"))
-    if there and not may_remove:
+def _refuse_others(folder: Path) -> None:
+    """Refuse a folder with images that would be read as one set with the new ones."""
+    if there := sorted(folder.glob("*.parquet")):
         raise UsageError(
             f"{folder} holds {there[0].name} already, which would be read as one set with the new images; "
             "remove it, or name another folder with --output"
         )
-    for path in there:
-        path.unlink()
-        discard(path)
+
+
+def _remove_earlier(folder: Path, files: Sequence[str]) -> None:
+    """Of the images in a folder keep the files that were just written."""
+    for path in folder.glob("*.parquet"):
+        if path.name not in files:
+            path.unlink()
+            discard(path)

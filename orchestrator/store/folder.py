@@ -214,8 +214,12 @@ class SweepFolder:
 def named(trials: Iterable[TrialFolder], text: str) -> list[TrialFolder]:
     """The trials that a text names: the one of that number or hash, or all whose hash begins with it."""
     trials = list(trials)
-    exact = [trial for trial in trials if text in (str(trial.record.number), trial.name)]
+    exact = [trial for trial in trials if text == trial.name or text == _written_number(trial)]
     return exact or [trial for trial in trials if trial.name.startswith(text)]
+
+
+def _written_number(trial: TrialFolder) -> str | None:
+    return None if trial.record.number is None else str(trial.record.number)
 
 
 def find_sweep(sweep: str, storage: Storage) -> SweepFolder:

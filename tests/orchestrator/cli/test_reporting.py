@@ -17,8 +17,6 @@ from click.testing import CliRunner, Result
 from orchestrator import export
 from orchestrator.cli import main
 from orchestrator.config import parse_experiment
-from orchestrator.errors import UsageError
-from orchestrator.export.images import _make_way
 from tests.support.command import EXPERIMENT, command, document
 from tests.support.folders import MadeSweep
 from tests.support.students import sweep_with_student
@@ -113,15 +111,15 @@ def test_an_export_names_its_trial_by_number_or_hash(
 
 
 def test_images_are_not_written_beside_those_of_somebody_else(sweep: MadeSweep, tmp_path: Path) -> None:
-    (tmp_path / "theirs").mkdir()
-    (tmp_path / "theirs" / "train-00000-of-00001.parquet").write_bytes(b"theirs")
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "train-00000-of-00001.parquet").write_bytes(b"theirs")
 
-    with pytest.raises(UsageError, match=r"holds train-00000-of-00001.parquet already.* --output"):
-        _make_way(tmp_path / "theirs", may_remove=False)
-    assert (tmp_path / "theirs" / "train-00000-of-00001.parquet").read_bytes() == b"theirs"
+    told = run("export", "digits", "--storage", str(sweep.storage), "--images", "50", "--output", str(theirs))
 
-    _make_way(tmp_path / "theirs", may_remove=True)
-    assert list((tmp_path / "theirs").iterdir()) == []
+    assert told.exit_code == 2
+    assert f"{theirs} holds train-00000-of-00001.parquet already" in told.stderr
+    assert (theirs / "train-00000-of-00001.parquet").read_bytes() == b"theirs"
 
 
 def test_sigterm_ends_an_export_and_what_it_has_started(tmp_path: Path) -> None:
@@ -168,6 +166,8 @@ def test_commands_options_and_sweeps_are_completed(sweep: MadeSweep) -> None:
     assert "--markdown" in _complete("bash_complete", "cpsc-orchestrate report --mark", 2)
     line = f"cpsc-orchestrate report --storage {sweep.storage} dig"
     assert "digits" in _complete("bash_complete", line, 4)
+    line = f"cpsc-orchestrate compare --storage {sweep.storage} digits dig"
+    assert "digits" in _complete("bash_complete", line, 5)
 
 
 def _complete(instruction: str, words: str = "", place: int = 0) -> str:

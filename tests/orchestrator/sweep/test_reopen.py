@@ -45,7 +45,11 @@ def test_any_finished_trial_is_chosen_by_the_beginning_of_its_hash(folder: Sweep
     assert [trial.name for trial in Reopen(trials=(complete.name[:8],)).choose(folder)] == [complete.name]
 
 
-@pytest.mark.parametrize("wanted", ["", "zzzz"])
+def test_any_finished_trial_is_chosen_by_its_number(folder: SweepFolder) -> None:
+    assert [each.record.number for each in Reopen(trials=("1",)).choose(folder)] == [1]
+
+
+@pytest.mark.parametrize("wanted", ["", "zzzz", "None", "77"])
 def test_a_hash_that_names_no_single_trial_is_refused(folder: SweepFolder, wanted: str) -> None:
     with pytest.raises(UsageError, match="one is needed; `cpsc-orchestrate status"):
         Reopen(trials=(wanted,)).choose(folder)
