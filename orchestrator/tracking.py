@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 __all__ = ["why_no_tracking_uri"]
 
 _SERVERS = ("http", "https")
+_HOSTED = "databricks"
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 
@@ -17,8 +18,8 @@ def why_no_tracking_uri(uri: str) -> str | None:
         is_whole = bool(parts.hostname) and parts.port != 0
     except ValueError:
         return _ALLOWED
-    kind = parts.scheme.partition("+")[0]
-    if (kind in _SERVERS and is_whole) or (kind in _DATABASES and "://" in uri):
+    kind = parts.scheme.partition("+")[0] or uri
+    if kind.startswith(_HOSTED) or (kind in _SERVERS and is_whole) or (kind in _DATABASES and "://" in uri):
         return None
     return _ALLOWED
 

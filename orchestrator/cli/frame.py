@@ -58,6 +58,7 @@ _INTERRUPTED = 130
 _SIGNALLED = (_INTERRUPTED, 143)
 _READER_GONE = 141
 _WIDTH_WITHOUT_TERMINAL = 120
+_LONGEST_REPEATED = 200
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -199,7 +200,9 @@ def _next_command(error: Exception, ctx: click.Context) -> str:
             to = [] if params.get("to") is None else ["--to", params["to"]]
             return shlex.join([PROGRAM, "sync", params["sweep"], *storage, *to])
         case ConfigError() if "file" in params:
-            changed = (word for each in params.get("overrides", ()) for word in ("--set", each))
+            changed = [word for each in params.get("overrides", ()) for word in ("--set", each)]
+            if sum(map(len, changed)) > _LONGEST_REPEATED or not all(map(str.isprintable, changed)):
+                changed = []
             return shlex.join([PROGRAM, "validate", str(params["file"]), *changed])
         case UnreachableError():
             where = _storage_of(params.get("sweep"))

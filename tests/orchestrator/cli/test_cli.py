@@ -334,3 +334,23 @@ def test_the_shell_completes_commands_and_sweeps(tmp_path: Path) -> None:
 
     assert completed("st") == ["stop", "status"]
     assert completed("status", "--storage", str(tmp_path), "d") == ["digits"]
+
+
+def test_an_override_that_is_wrong_is_in_the_next_command_too(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("name: x\n")
+
+    told = last_line(run("validate", str(tmp_path / "x.yaml"), "--set", "budget.trials=0"))
+    unprintable = last_line(run("validate", str(tmp_path / "x.yaml"), "--set", "budget.trials=\x85"))
+
+    assert told.endswith(f"next: cpsc-orchestrate validate {tmp_path}/x.yaml --set budget.trials=0")
+    assert unprintable.endswith(f"next: cpsc-orchestrate validate {tmp_path}/x.yaml")
+
+
+def test_the_storage_of_a_sweep_that_was_named_by_its_path_is_the_one_to_examine(tmp_path: Path) -> None:
+    sweep = MadeSweep(tmp_path / "runs")
+    sweep.paths.manifest.write_text("{")
+
+    result = run("status", str(sweep.paths.root))
+
+    assert result.exit_code == 3
+    assert last_line(result).endswith(f"next: cpsc-orchestrate doctor --storage {tmp_path}/runs")

@@ -332,7 +332,7 @@ def test_confirm_runs_the_best_configuration_with_fresh_seeds_and_only_there_the
     )
     confirmed = trials(tmp_path / "toy", Stage.CONFIRM)
 
-    assert [trial.record.settings["train"]["seed"] for trial in confirmed] == [1, 2]
+    assert {trial.record.settings["train"]["seed"] for trial in confirmed} == {1, 2}
     assert all(trial.record.params == best.record.params for trial in confirmed)
     assert all(trial.record.settings["splits"] == ["val", "test"] for trial in confirmed)
     assert all(trial.record.settings["splits"] == ["val"] for trial in trials(tmp_path / "toy"))

@@ -289,7 +289,7 @@ def test_a_database_that_is_no_database_is_named(sweep: RecordedSweep) -> None:
     sweep.paths.storage.mlflow_database.write_text("not SQLite")
 
     with pytest.raises(
-        UnreachableError, match=r"mlflow\.db could not be opened: .*not a database.*sync digits"
+        UnreachableError, match=r"mlflow\.db could not be opened: .*not a database.*`sync` sends it later"
     ):
         Mirror(default_uri(sweep.paths.storage), sweep.paths).sync()
 
