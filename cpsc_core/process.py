@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 import cpsc_core
-from cpsc_core.errors import SettingsError
+from cpsc_core.device import device_type
 from cpsc_core.rank import ALONE, Rank
 from cpsc_core.redaction import RedactingFormatter
 
@@ -65,7 +65,7 @@ def describe_process(device: str, rank: Rank = ALONE) -> dict[str, Any]:
     `pids` are the processes of all ranks, in their order; all of them have to ask.
     Raises SettingsError if there is no such device here.
     """
-    is_gpu = _device_type(device) == "cuda"
+    is_gpu = device_type(device) == "cuda"
     return {
         "node": platform.node(),
         "pid": os.getpid(),
@@ -103,15 +103,3 @@ def versions() -> dict[str, str]:
         "numpy": np.__version__,
         "cpsc_core": cpsc_core.__version__,
     }
-
-
-def _device_type(device: str) -> str:
-    try:
-        found = torch.device(device).type
-    except RuntimeError as error:
-        raise SettingsError(f"there is no device {device!r}; use cpu or cuda") from error
-    if found not in ("cpu", "cuda"):
-        raise SettingsError(f"nothing here computes on a device like {device!r}; use cpu or cuda")
-    if found == "cuda" and not torch.cuda.is_available():
-        raise SettingsError(f"device {device!r} was asked for, but torch sees no GPU here; use cpu")
-    return found

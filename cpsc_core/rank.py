@@ -21,7 +21,8 @@ from torch.autograd.function import once_differentiable
 from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
 
 from cpsc_core.blackboard import CAPACITY, Blackboard, place
-from cpsc_core.errors import RankError, SettingsError
+from cpsc_core.device import device_type, own_device
+from cpsc_core.errors import RankError
 
 __all__ = ["ALONE", "Rank", "meeting_place"]
 
@@ -49,13 +50,14 @@ class Rank:
     ) -> Self:
         """The rank that `torchrun` made of this process; else alone.
 
-        `environ` is the process's own. Without a `device` each rank has a GPU of its own if there are any.
-        A rank that does not answer for `timeout_seconds` counts as dead. Raises SettingsError if there are
-        fewer GPUs than ranks here.
+        `environ` is the process's own. Without a `device`, or with cuda, each rank has a GPU of its own if
+        there are any. A rank that does not answer for `timeout_seconds` counts as dead. Raises SettingsError
+        if there is no such device, or fewer GPUs than ranks here.
         """
         if "LOCAL_RANK" not in environ:
             return cls(device=device or "cpu")
-        device = device or _own_device(int(environ["LOCAL_RANK"]))
+        if device is None or (device_type(device) == "cuda" and ":" not in device):
+            device = own_device(int(environ["LOCAL_RANK"]))
         index, world_size = int(environ["RANK"]), int(environ["WORLD_SIZE"])
         if world_size == 1:
             return cls(device=device)
@@ -230,17 +232,6 @@ ALONE = Rank()
 def meeting_place(host: str, port: int = 0) -> TCPStore:
     """Where ranks meet: without a port it is opened here, on a free one; else it is another process's."""
     return TCPStore(host, port, is_master=port == 0, wait_for_workers=False)
-
-
-def _own_device(local_rank: int) -> str:
-    if not torch.cuda.is_available():
-        return "cpu"
-    if local_rank >= (count := torch.cuda.device_count()):
-        raise SettingsError(
-            f"rank {local_rank} of this machine has no GPU of its own, as there are {count}; "
-            f"start {count} ranks here at most, or use --device cpu"
-        )
-    return f"cuda:{local_rank}"
 
 
 class _Gather(torch.autograd.Function):

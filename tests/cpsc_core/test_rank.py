@@ -74,7 +74,10 @@ def test_a_rank_computes_where_it_is_told_to(monkeypatch: pytest.MonkeyPatch) ->
         environ = {"LOCAL_RANK": local_rank, "RANK": "0", "WORLD_SIZE": "1"}
         return Rank.from_environment(environ, device=asked, timeout_seconds=1.0).device
 
-    assert [device("1", None), device("1", "cpu"), device("7", "cpu")] == ["cuda:1", "cpu", "cpu"]
+    assert [device("1", None), device("1", "cuda"), device("1", "cuda:0")] == ["cuda:1", "cuda:1", "cuda:0"]
+    assert device("7", "cpu") == "cpu"
+    with pytest.raises(SettingsError, match="no device 'abacus'; use cpu or cuda"):
+        device("0", "abacus")
     with pytest.raises(SettingsError, match=r"rank 2 .* no GPU of its own, as there are 2; start 2 ranks"):
         device("2", None)
 
