@@ -54,11 +54,17 @@ def test_sizes_are_those_of_the_networks() -> None:
     assert found.samples_bytes % (IMAGE.size**2) == 0
 
 
-def test_what_cannot_be_measured_is_told_in_a_line() -> None:
-    request = {"data": {"name": "digits"}, "teacher": "resnet9", "student": "resnet8", "threads": 1}
-    request |= {"train": {"loss": {}, "generator": {}, "student": {}}, "seconds": 0.1}
-
-    answer = subprocess.run(
+def asked(teacher: str) -> subprocess.CompletedProcess[str]:
+    """What a process of its own answers to a request."""
+    request = {
+        "train": asdict(TRAIN),
+        "teacher": teacher,
+        "student": "resnet8",
+        "data": {"name": "digits"},
+        "threads": 1,
+        "seconds": 0.0,
+    }
+    return subprocess.run(
         [sys.executable, "-m", "cpsc_core.measure"],
         input=json.dumps(request),
         capture_output=True,
@@ -66,29 +72,17 @@ def test_what_cannot_be_measured_is_told_in_a_line() -> None:
         check=False,
     )
 
+
+def test_a_request_is_answered_with_one_json_document() -> None:
+    found = json.loads(asked("resnet8").stdout)
+
+    assert found["threads"] == 1
+    assert found["seconds_per_iteration"] > 0
+
+
+def test_what_cannot_be_measured_is_told_in_a_line() -> None:
+    answer = asked("resnet9")
+
     assert answer.returncode == 1
     assert answer.stderr.startswith("error: no network is called 'resnet9'")
     assert len(answer.stderr.splitlines()) == 1
-
-
-def test_a_request_is_answered_with_one_json_document() -> None:
-    request = {
-        "train": asdict(TRAIN),
-        "teacher": "resnet8",
-        "student": "resnet8",
-        "data": {"name": "digits"},
-        "threads": 1,
-        "seconds": 0.0,
-    }
-
-    answer = subprocess.run(
-        [sys.executable, "-m", "cpsc_core.measure"],
-        input=json.dumps(request),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-
-    found = json.loads(answer.stdout)
-    assert found["threads"] == 1
-    assert found["seconds_per_iteration"] > 0
