@@ -26,6 +26,7 @@ from cpsc_core.attempt import replacing, write_json
 from cpsc_core.data.labelled import PlacedData
 from cpsc_core.errors import CoreError, ExportError
 from cpsc_core.images import ImageSpec
+from cpsc_core.process import end_on_sigterm
 from cpsc_core.seeds import stream_seed
 from cpsc_core.settings import TrialSettings
 from cpsc_core.student import LogitsOnly, load_student
@@ -184,6 +185,7 @@ def main(request: Mapping[str, Any]) -> Exported:
 
 
 if __name__ == "__main__":
+    end_on_sigterm()
     try:
         sys.stdout.write(json.dumps(asdict(main(json.load(sys.stdin)))) + "\n")
     except CoreError as error:

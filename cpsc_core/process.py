@@ -6,6 +6,8 @@ import json
 import logging
 import os
 import platform
+import signal
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +21,7 @@ from cpsc_core.device import device_type
 from cpsc_core.rank import ALONE, Rank
 from cpsc_core.redaction import RedactingFormatter
 
-__all__ = ["describe_process", "logging_to", "using_threads", "versions", "warn_of_drift"]
+__all__ = ["describe_process", "end_on_sigterm", "logging_to", "using_threads", "versions", "warn_of_drift"]
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +95,11 @@ def warn_of_drift(before: Path, process: Mapping[str, Any]) -> None:
                 other.get(key),
                 process[key],
             )
+
+
+def end_on_sigterm() -> None:
+    """Let SIGTERM end this process as an exception does, so that nothing half written stays behind."""
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
 
 
 def versions() -> dict[str, str]:

@@ -29,6 +29,7 @@ from cpsc_core.distill.batch_norm import forgetting_batch_norm
 from cpsc_core.distill.draws import LatentDraws, Latents
 from cpsc_core.errors import CoreError, ExportError
 from cpsc_core.images import ImageSpec
+from cpsc_core.process import end_on_sigterm
 from cpsc_core.samples import pixels
 from cpsc_core.settings import TrialSettings
 from cpsc_core.tables import METHODS, lookup
@@ -200,6 +201,7 @@ def main(request: Mapping[str, Any]) -> Synthesis:
 
 
 if __name__ == "__main__":
+    end_on_sigterm()
     try:
         sys.stdout.write(json.dumps(asdict(main(json.load(sys.stdin)))) + "\n")
     except CoreError as error:

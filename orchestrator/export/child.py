@@ -51,7 +51,7 @@ def ask(module: str, request: Mapping[str, Any], *, to: str) -> dict[str, Any]:
 
 def _end(child: subprocess.Popen[str]) -> None:
     """Let a child tidy up and end."""
-    child.send_signal(signal.SIGINT)
+    child.terminate()
     try:
         child.communicate(timeout=_GRACE_SECONDS)
     except subprocess.TimeoutExpired:

@@ -232,7 +232,8 @@ def _news(before: Row | None, row: Row, best: float | None) -> str | None:
         case TrialState.PENDING:
             return f"{who} waits for another attempt{why}" if row.attempt else None
         case TrialState.RUNNING if row.attempt > 1:
-            return f"{who} goes on from epoch {row.epoch} in attempt {row.attempt}{why}"
+            how = f"goes on from epoch {row.epoch}" if row.epoch else "begins again"
+            return f"{who} {how} in attempt {row.attempt}{why}"
         case TrialState.RUNNING:
             return f"{who} started"
         case TrialState.COMPLETE:

@@ -126,12 +126,16 @@ def test_sigterm_ends_an_export_and_what_it_has_started(tmp_path: Path) -> None:
     child = tmp_path / "asked.py"
     child.write_text(
         "import os, pathlib, time\n"
+        "from cpsc_core.process import end_on_sigterm\n"
+        "end_on_sigterm()\n"
         "pathlib.Path('pid').write_text(str(os.getpid()))\n"
         "try:\n    time.sleep(60)\nfinally:\n    pathlib.Path('tidied').touch()\n"
     )
     code = "from orchestrator.export.child import ask; ask('asked', {}, to='wait')"
     with subprocess.Popen(
-        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path)}
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
     ) as process:
         while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
             time.sleep(0.01)

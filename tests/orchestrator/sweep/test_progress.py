@@ -95,6 +95,7 @@ def test_the_first_line_tells_the_stage() -> None:
         (row(), row(state=TrialState.FAILED, cause="hang"), "trial 0 failed at epoch 3 of 20: hang"),
         (row(), row(state=TrialState.PENDING, cause="hang"), "trial 0 waits for another attempt: hang"),
         (row(), row(attempt=2, cause="hang"), "trial 0 goes on from epoch 3 in attempt 2: hang"),
+        (row(), row(attempt=2, epoch=0), "trial 0 begins again in attempt 2"),
         (None, row(None), "confirm c0ffee01 started"),
         (None, row(state=TrialState.FAILED, cause="data"), "trial 0 failed at epoch 3 of 20: data"),
     ],
