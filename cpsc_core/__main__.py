@@ -58,7 +58,11 @@ def main(arguments: list[str] | None = None) -> int:
     except CoreError as error:
         sys.stderr.write(f"error: {error}\n")
         return USAGE_ERROR
+    except BrokenPipeError:
+        raise  # whoever read our output has left
     except OSError as error:
+        if error.errno is None:
+            raise
         sys.stderr.write(f"error: {error.filename or 'the disk'}: {error.strerror}\n")
         return STORAGE_ERROR
 

@@ -70,7 +70,7 @@ def fits(value: Any, kind: Any) -> bool:
         is_number = isinstance(value, (int, kind)) and not isinstance(value, bool)
         return is_number and not (isinstance(value, int) and value.bit_length() > _LONGEST_NUMBER_BITS)
     if isinstance(kind, type) and issubclass(kind, Enum):
-        return value in {each.value for each in kind}
+        return value in [each.value for each in kind]
     return kind is Any or isinstance(value, outer or kind)
 
 

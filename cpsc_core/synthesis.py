@@ -83,13 +83,18 @@ def synthesise(
     maker = _Maker(trial, spec, teacher, _generator(trial, spec, teacher, generator))
     folder.mkdir(parents=True, exist_ok=True)
     files: list[Path] = []
-    for part, count in counts.items():
-        shards = -(-count // _ROWS_OF_A_FILE)
-        for shard in range(shards):
-            rows = min(_ROWS_OF_A_FILE, count - shard * _ROWS_OF_A_FILE)
-            path = folder / f"{part}-{shard:05d}-of-{shards:05d}.parquet"
-            _write(path, maker.batches(part, shard, rows), _schema(names))
-            files.append(path)
+    try:
+        for part, count in counts.items():
+            shards = -(-count // _ROWS_OF_A_FILE)
+            for shard in range(shards):
+                rows = min(_ROWS_OF_A_FILE, count - shard * _ROWS_OF_A_FILE)
+                path = folder / f"{part}-{shard:05d}-of-{shards:05d}.parquet"
+                files.append(path)
+                _write(path, maker.batches(part, shard, rows), _schema(names))
+    except BaseException:
+        for path in files:  # a part of a set would be read as the set
+            path.unlink(missing_ok=True)
+        raise
     return Synthesis(
         files=[path.name for path in files],
         bytes=sum(path.stat().st_size for path in files),

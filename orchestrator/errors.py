@@ -8,6 +8,7 @@ OrchestratorError (2)     a person can fix this by reading the message
   BudgetError (4)         the budget was spent before anything finished
   OwnedError (5)          another controller owns the sweep
   FencedError (5)         this controller has lost the sweep to another one
+    SilencedError (5)     it could not say for so long that it lives that it may have
   SignalledError (130)    a signal ended the command before it was done; 143 but for SIGINT
 """
 
@@ -59,6 +60,10 @@ class FencedError(OrchestratorError):
     """Another controller has taken the sweep over; nothing more may be written."""
 
     exit_code = 5
+
+
+class SilencedError(FencedError):
+    """This controller could not say for so long that it lives that another one may have taken over."""
 
 
 class SignalledError(OrchestratorError):

@@ -48,7 +48,7 @@ def measure(config: SweepConfig) -> dict[str, Any]:
     )
     if answer.returncode:
         said = (answer.stderr.strip().splitlines() or ["nothing"])[-1]
-        raise UsageError(f"this experiment does not train on this machine: {said}")
+        raise UsageError(f"this experiment does not train on this machine: {said.removeprefix('error: ')}")
     found: dict[str, Any] = json.loads(answer.stdout)
     return found
 

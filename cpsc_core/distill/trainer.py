@@ -152,7 +152,7 @@ class Trainer:
         """256 images in normalised space and their labels, ordered by class, always from the same noise.
 
         They are normalised by the statistics of their own batch, as the student's are, and leave no trace.
-        Those of more than 64 px are made in several batches, each of all classes.
+        Those of more than 64 px are made in several batches, over which the classes are spread.
         """
         latents_BZ, labels_B = self._placed(self._samples)
         batches = math.ceil(NUM_SAMPLES / fitting(NUM_SAMPLES, self._size))

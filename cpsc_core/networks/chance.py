@@ -10,8 +10,8 @@ __all__ = ["switch_off_chance"]
 
 _DROPS_PATHS = "StochasticDepth"
 """What torchvision calls it, which need not be loaded for this."""
-_SHARES = ("drop_prob", "drop_rate")
-"""What timm calls the share that is dropped."""
+_SHARES = ("drop_prob", "drop_rate", "dropout")
+"""What timm calls the share that is dropped, and torch's attention and recurrent layers."""
 
 
 def switch_off_chance(layer: Any) -> None:
@@ -19,5 +19,5 @@ def switch_off_chance(layer: Any) -> None:
     if isinstance(layer, _DropoutNd) or type(layer).__name__ == _DROPS_PATHS:
         layer.p = 0.0
     for share in _SHARES:
-        if hasattr(layer, share):
+        if isinstance(getattr(layer, share, None), float):
             setattr(layer, share, 0.0)

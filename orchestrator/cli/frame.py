@@ -80,7 +80,7 @@ class Command(click.Command):
         except OSError as error:
             if not storage_fails(error):
                 raise
-            code, said = UnreachableError.exit_code, f"{error.filename}: {error.strerror}"
+            code, said = UnreachableError.exit_code, f"{error.filename or 'the disk'}: {error.strerror}"
             end(code, said, _next_command(UnreachableError(said), ctx))
 
 

@@ -66,7 +66,7 @@ def _raising_on_sigterm() -> Iterator[None]:
         return
 
     def leave(_number: int, _frame: object) -> None:
-        raise SignalledError("interrupted; nothing whole was written", _TERMINATED)
+        raise SignalledError("interrupted; the export is not whole", _TERMINATED)
 
     before = signal.signal(signal.SIGTERM, leave)
     try:

@@ -8,6 +8,7 @@ from typing import Any
 
 from cpsc_core.attempt import replacing
 from orchestrator.mirror.ledger import locked
+from orchestrator.store.drafts import remove_stale_drafts_of
 
 __all__ = ["prepare_database"]
 
@@ -22,6 +23,7 @@ def prepare_database(uri: str, database: Path, artifacts: Path | None) -> Any:
     database.parent.mkdir(parents=True, exist_ok=True)
     root = str(artifacts or database.parent)
     with locked(database):
+        remove_stale_drafts_of(database)
         if not database.exists():
             # The log of a database that was deleted would be played into the new one.
             for rest in ("-wal", "-shm"):

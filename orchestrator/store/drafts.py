@@ -5,38 +5,33 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import time
+from collections.abc import Iterable
 from pathlib import Path
 
-from orchestrator.store.paths import SweepPaths
-
-__all__ = ["remove_stale_drafts"]
+__all__ = ["remove_stale_drafts", "remove_stale_drafts_of"]
 
 _DRAFT = re.compile(r"^\..+\.(\d+)\.draft(?:-[a-z]+)?$")
 """Every draft has its writer's process id in its name; a database's draft has side files of its own."""
 
 
-_ABANDONED_SECONDS = 3600.0
+def remove_stale_drafts(folder: Path) -> None:
+    """Remove the drafts below a folder that nobody on this machine is at.
 
-
-def remove_stale_drafts(sweep: SweepPaths) -> None:
-    """Remove the drafts of a sweep that nobody on this machine is at; nobody else is at any of them.
-
-    Of what sweeps share, other machines may be at drafts: those go that nobody has written to for an hour.
+    Only who alone may write there may call this: a process of another machine has no number here.
     """
-    storage = sweep.storage
-    shared = (*storage.root.glob(".*.draft*"), *storage.teachers.glob("*/.*.draft*"))
-    for path in (*sweep.root.rglob(".*.draft*"), *filter(_is_abandoned, shared)):
+    _remove_stale(folder.rglob(".*.draft*"))
+
+
+def remove_stale_drafts_of(target: Path) -> None:
+    """Likewise the drafts of one file, beside it."""
+    _remove_stale(target.parent.glob(f".{target.name}.*.draft*"))
+
+
+def _remove_stale(drafts: Iterable[Path]) -> None:
+    for path in list(drafts):
         match = _DRAFT.match(path.name)
         if match and not _is_alive(int(match[1])):
             _remove(path)
-
-
-def _is_abandoned(path: Path) -> bool:
-    try:
-        return time.time() - path.stat().st_mtime > _ABANDONED_SECONDS
-    except FileNotFoundError:
-        return False
 
 
 def _remove(path: Path) -> None:

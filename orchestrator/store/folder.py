@@ -131,9 +131,13 @@ class TrialFolder:
 
     @property
     def reopened_at(self) -> int:
-        """The epoch at which it had ended when it was last opened again; 0 if it never was."""
-        before = self._reopened
-        lines = read_lines(self.paths.old_metrics(before)) or read_lines(self.paths.attempt(before).metrics)
+        """The epoch it had come to when it was last opened again; 0 if it never was."""
+        earlier = [number for number in self.attempts if number <= self._reopened]
+        return max((self._reached(number) for number in earlier), default=0)
+
+    def _reached(self, number: int) -> int:
+        """The last epoch of an attempt, also of one whose lines were put aside."""
+        lines = read_lines(self.paths.old_metrics(number)) or read_lines(self.paths.attempt(number).metrics)
         return int(lines[-1]["epoch"]) if lines else 0
 
     @property

@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from orchestrator.errors import FencedError, OwnedError, UnreachableError
+from orchestrator.errors import FencedError, OwnedError, SilencedError, UnreachableError
 from orchestrator.store.address import BucketAddress
 from orchestrator.store.lease import describe_owner, identity
 from orchestrator.store.tokens import Stage, Token, Tokens
@@ -108,7 +108,7 @@ class ObjectLease:
                 "one goes on"
             )
         if _clock() - self._claim.confirmed > life:
-            raise FencedError(
+            raise SilencedError(
                 f"this controller has not reached {address} for {life:g} s and may have lost it; it writes "
                 f"nothing more: go on with `cpsc-orchestrate resume {shlex.quote(str(address))}`"
             )

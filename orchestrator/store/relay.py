@@ -15,7 +15,7 @@ from orchestrator.store.ownership import Ownership
 from orchestrator.store.paths import SweepPaths
 from orchestrator.store.working_copy import copy_of, discard, publish
 
-__all__ = ["Relay", "push_views"]
+__all__ = ["Relay", "forget_stop", "push_views"]
 
 _LOOK_SECONDS = 2.0
 _PUSH_SECONDS = 30.0
@@ -24,7 +24,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Relay:
-    """A context manager that takes requests to stop back at both ends, and forwards them in between.
+    """A context manager that forwards requests to stop, and takes them back at its end.
 
     While its block runs in a working copy, a request that reaches the bucket is passed on to the controller,
     one that the controller makes to the machines that run trials, and the bucket is sent the views. It never
@@ -42,7 +42,6 @@ class Relay:
         self._thread = threading.Thread(target=self._follow, name="relay", daemon=True)
 
     def __enter__(self) -> Self:
-        self._try(self._forget_stop)
         if self._copy is not None:
             self._sent = {path: _stamp(path) for path in _views(self._paths)}
             self._thread.start()
@@ -55,7 +54,7 @@ class Relay:
             self._leaving.set()
             self._thread.join()
             self._try(self._send_views)
-        self._try(self._forget_stop)
+        self._try(lambda: forget_stop(self._paths, self._lease))
 
     def _follow(self) -> None:
         sent = time.monotonic()
@@ -77,11 +76,6 @@ class Relay:
             stop.touch()
             self._is_passed_on = True
 
-    def _forget_stop(self) -> None:
-        self._paths.stop.unlink(missing_ok=True)
-        self._lease.check()
-        discard(self._paths.stop)
-
     def _send_views(self) -> None:
         now = {path: _stamp(path) for path in _views(self._paths)}
         self._lease.check()
@@ -95,6 +89,13 @@ class Relay:
             return  # the controller hears of it where it matters
         except (OrchestratorError, OSError) as error:
             _logger.warning("%s", error)
+
+
+def forget_stop(paths: SweepPaths, lease: Ownership) -> None:
+    """Take back a request to stop; raises FencedError if the sweep was taken over."""
+    paths.stop.unlink(missing_ok=True)
+    lease.check()
+    discard(paths.stop)
 
 
 def push_views(paths: SweepPaths) -> None:

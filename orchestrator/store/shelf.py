@@ -10,6 +10,7 @@ from typing import Self
 from cpsc_core.card import TeacherFolder
 from orchestrator.errors import OwnedError
 from orchestrator.store.address import BucketAddress, Storage
+from orchestrator.store.drafts import remove_stale_drafts
 from orchestrator.store.object_lease import ObjectLease
 from orchestrator.store.working_copy import open_copy
 
@@ -77,4 +78,5 @@ class Shelf:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
+        remove_stale_drafts(self.folder)
         return True

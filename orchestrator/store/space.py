@@ -18,14 +18,12 @@ __all__ = ["Space", "make_room", "storage_fails"]
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FAILS = _FULL | {
     errno.EACCES,
-    errno.EEXIST,
     errno.EIO,
     errno.EISDIR,
     errno.ELOOP,
     errno.ENAMETOOLONG,
     errno.ENODEV,
     errno.ENOTDIR,
-    errno.EPERM,
     errno.EROFS,
     errno.ESTALE,
 }

@@ -25,13 +25,17 @@ class Reopen:
 
     def choose(self, folder: SweepFolder) -> list[TrialFolder]:
         """The chosen trials of a sweep; raises UsageError for a hash that does not name a single one."""
-        finished = [trial for trial in folder.trials() if trial.result is not None]
-        named = set(self._named(folder, finished))
-        return [trial for trial in finished if trial.name in named or self._is_meant(trial)]
+        trials = folder.trials()
+        wanted = set(self._named(folder, trials))
+        return [
+            trial
+            for trial in trials
+            if trial.result is not None and (trial.name in wanted or self._is_meant(trial))
+        ]
 
-    def _named(self, folder: SweepFolder, finished: list[TrialFolder]) -> Iterator[str]:
+    def _named(self, folder: SweepFolder, trials: list[TrialFolder]) -> Iterator[str]:
         for wanted in self.trials:
-            matches = named(finished, wanted)
+            matches = [trial for trial in named(trials, wanted) if trial.result is not None]
             if len(matches) != 1:
                 raise UsageError(
                     f"{wanted!r} names {len(matches)} finished trials of {folder.name}, and one is "

@@ -24,7 +24,7 @@ from orchestrator.store.folder import SweepFolder
 from orchestrator.store.ownership import Ownership, own
 from orchestrator.store.paths import StoragePaths, SweepPaths
 from orchestrator.store.records import EndClass, TrialState
-from orchestrator.store.relay import Relay
+from orchestrator.store.relay import Relay, forget_stop
 from orchestrator.store.space import Space, make_room, storage_fails
 from orchestrator.store.working_copy import copy_of, place_of, refresh
 from orchestrator.store.writer import SweepWriter
@@ -103,13 +103,14 @@ class Run:
         with self._stack as stack:
             note = {"scratch": str(self.scratch)}
             lease = stack.enter_context(own(self.paths, note=note, takeover=takeover))
-            stack.enter_context(Relay(self.paths, lease))  # first: from now on `stop` means this run
+            forget_stop(self.paths, lease)  # from here on a request to stop is meant for this run
             refresh(self.paths.root)  # what others did before it was ours, and nothing that never counted
             if isinstance(stale := lease.previous.get("scratch"), str) and not lease.fences:
                 remove_scratch(Path(stale))
-            remove_stale_drafts(self.paths)
+            remove_stale_drafts(self.paths.root)
             writer = SweepWriter(self.paths, lease, self._space.wait)
             stack.enter_context(logging_to(self.paths.log))
+            stack.enter_context(Relay(self.paths, lease))
             prepare(self.experiment, writer, reopen, self.progress.say)
             interrupt = stack.enter_context(Interrupt(self._ask_to_stop, self._farewell))
             self._exit_code = lambda: interrupt.exit_code
@@ -119,7 +120,7 @@ class Run:
                 if interrupt.caught is None:
                     raise
                 reason = str(error)  # a signal to every process of a job takes Ray along
-            remove_stale_drafts(self.paths)  # of ranks that were killed on the way
+            remove_stale_drafts(self.paths.root)  # of ranks that were killed on the way
             return self._conclude(writer, reason, interrupt)
 
     def _stages(self, writer: SweepWriter) -> str:

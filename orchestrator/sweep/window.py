@@ -10,7 +10,7 @@ from typing import Self
 
 from orchestrator.config import SweepConfig
 from orchestrator.credentials import is_in_the_clear
-from orchestrator.errors import FencedError, OrchestratorError
+from orchestrator.errors import FencedError, OrchestratorError, SilencedError
 from orchestrator.mirror import Background, Mirror, default_uri, public_uri
 from orchestrator.report.views import keep_views
 from orchestrator.store.folder import SweepFolder
@@ -47,9 +47,9 @@ class Window:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        self._stack.push(_unless_lost(self._notifier.tell))
+        self._stack.push(self._tell)
         self._stack.enter_context(self.mirror)
-        self._stack.push(_unless_lost(self._report))
+        self._stack.push(self._report)
         self._stack.enter_context(self._views)
         return self
 
@@ -59,10 +59,19 @@ class Window:
         try:
             self._lease.check()
         except FencedError as lost:
-            kind, error, trace = FencedError, lost, lost.__traceback__
+            kind, error, trace = type(lost), lost, lost.__traceback__
+        except (OrchestratorError, OSError):
+            _logger.warning("whose %s is cannot be told", self._folder.name, exc_info=True)
         self._stack.__exit__(kind, error, trace)
 
-    def _report(self) -> None:
+    def _tell(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        """Another controller will tell, if there is one for sure."""
+        if not isinstance(error, FencedError) or isinstance(error, SilencedError):
+            self._notifier.tell()
+
+    def _report(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, FencedError):
+            return
         self._say("writing the report and bringing MLflow up to date")
         # Optuna, which ranks the parameters, takes most of a second to import.
         from orchestrator.report.page.page import write_report
@@ -73,13 +82,3 @@ class Window:
             _logger.info("no report: %s", error)
         except Exception:
             _logger.warning("the report of %s could not be written", self._folder.name, exc_info=True)
-
-
-def _unless_lost(act: Callable[[], None]) -> Callable[..., None]:
-    """What an exit stack is to do on leaving, but not in a sweep that was taken over."""
-
-    def leave(_kind: object, error: BaseException | None, _trace: object) -> None:
-        if not isinstance(error, FencedError):
-            act()
-
-    return leave

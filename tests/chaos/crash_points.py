@@ -30,7 +30,6 @@ import torch
 from cpsc_core.attempt import attempts_of
 from cpsc_core.trial import run_trial
 from orchestrator.store.drafts import remove_stale_drafts
-from orchestrator.store.paths import SweepPaths
 from tests.chaos.witness import Witness, fingerprints
 from tests.support.simulator import Simulator, experiment, run
 from tests.support.trials import digest, tiny_teacher, tiny_trial
@@ -60,7 +59,7 @@ def controller_work(folder: Path) -> Work:
 
     def do(root: Path) -> None:
         if root.exists():
-            remove_stale_drafts(SweepPaths(root))
+            remove_stale_drafts(root)
         run(config, root, Simulator(chance=random.Random(0)))
 
     calm = folder / "calm" / "toy"

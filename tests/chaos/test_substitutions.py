@@ -26,7 +26,6 @@ from orchestrator.controller.controller import Controller
 from orchestrator.errors import FencedError, OwnedError
 from orchestrator.store import folder, lease, writer
 from orchestrator.store.drafts import remove_stale_drafts
-from orchestrator.store.paths import SweepPaths
 from orchestrator.trial.assignment import Assignment
 from tests.chaos.damage import damage_lines
 from tests.chaos.lossy_disk import Loss, LossyDisk
@@ -77,7 +76,7 @@ def run_watched(root: Path, witness: Witness, kill_after: int | None = None) -> 
     simulator = Watched(kill_after=kill_after)
     simulator.witness = witness
     if root.exists():
-        remove_stale_drafts(SweepPaths(root))
+        remove_stale_drafts(root)
     run(CONFIG, root, simulator)
 
 

@@ -67,7 +67,7 @@ def run_on_ray(
     with Lease.acquire(paths.lease) as lease:
         controller = Controller(config, template(config, teacher), SweepWriter(paths, lease), shape)
         run_trials(controller, places=places, scratch=scratch)
-        remove_stale_drafts(paths)  # of ranks that were killed on the way
+        remove_stale_drafts(paths.root)  # of ranks that were killed on the way
     return controller
 
 

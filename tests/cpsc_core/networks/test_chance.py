@@ -14,17 +14,18 @@ IMAGES = ImageSpec(num_classes=3, channels=1, size=16, mean=(0.0,), std=(1.0,))
 
 
 class Forgetful(Network):
-    """A network with dropout of units, of maps and of paths."""
+    """A network with dropout of units, of maps, of paths and of attention."""
 
     def __init__(self, *, num_classes: int, channels: int, size: int) -> None:
         super().__init__(feature_dim=6, size=size)
         self.maps = nn.Sequential(
             nn.Conv2d(channels, 6, 3), nn.Dropout2d(0.5), StochasticDepth(0.5, "row"), nn.Dropout(0.5)
         )
+        self.attend = nn.TransformerEncoderLayer(6, nhead=2, dim_feedforward=8, dropout=0.5, batch_first=True)
         self.decide = nn.Linear(6, num_classes)
 
     def forward(self, x_BCHW: Tensor) -> Output:
-        features_BD = self.maps(x_BCHW).mean((2, 3))
+        features_BD = self.attend(self.maps(x_BCHW).flatten(2).mT).mean(1)
         return Output(self.decide(features_BD), features_BD)
 
 

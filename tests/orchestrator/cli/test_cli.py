@@ -242,6 +242,12 @@ def test_a_disk_that_fails_is_told_in_a_line(failing: Any, number: int) -> None:
     )
 
 
+def test_a_disk_that_fails_without_a_name_is_the_disk(failing: Any) -> None:
+    failing(OSError(errno.ENOSPC, "No space left on device"))
+
+    assert last_line(run("fail", "x.yaml", "digits")).startswith("error: the disk: No space left on device; ")
+
+
 @pytest.mark.parametrize("storage", ["~nobody-of-this-name/runs", "x" * 5000])
 def test_a_storage_that_cannot_be_is_refused_in_a_line(storage: str) -> None:
     result = run("status", "digits", "--storage", storage)

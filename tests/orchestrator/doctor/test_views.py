@@ -93,7 +93,14 @@ def test_a_server_that_is_down_does_not_end_the_doctor(
 
 @pytest.mark.parametrize(
     ("what", "damage"),
-    [("manifest", "{"), ("manifest", "[]"), ("result", "{"), ("result", '{"state": 5}'), ("result", "[]")],
+    [
+        ("manifest", "{"),
+        ("manifest", "[]"),
+        ("result", "{"),
+        ("result", '{"state": 5}'),
+        ("result", '{"state": []}'),
+        ("result", "[]"),
+    ],
 )
 def test_a_sweep_that_cannot_be_read_is_one_row_and_hides_no_other(
     sweep: RecordedSweep, what: str, damage: str

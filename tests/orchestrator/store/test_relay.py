@@ -7,7 +7,7 @@ from orchestrator.store.address import BucketAddress
 from orchestrator.store.bucket import Bucket
 from orchestrator.store.object_lease import ObjectLease, Rhythm
 from orchestrator.store.paths import SweepPaths
-from orchestrator.store.relay import Relay, push_views
+from orchestrator.store.relay import Relay, forget_stop, push_views
 from orchestrator.store.working_copy import open_copy
 
 
@@ -35,8 +35,9 @@ def test_a_request_from_elsewhere_reaches_the_controller_and_is_taken_back_in_th
 ) -> None:
     bucket.write("stop", b"of an earlier run")
     with ObjectLease.acquire(remote / "digits", rhythm=Rhythm(settle_seconds=0.1)) as lease:
+        forget_stop(paths, lease)
+        assert not bucket.has("stop")
         with Relay(paths, lease):
-            assert not bucket.has("stop")
             bucket.write("stop", b"")
             wait_for(paths.stop.exists)
         assert not paths.stop.exists()

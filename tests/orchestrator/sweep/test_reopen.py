@@ -49,6 +49,15 @@ def test_any_finished_trial_is_chosen_by_its_number(folder: SweepFolder) -> None
     assert [each.record.number for each in Reopen(trials=("1",)).choose(folder)] == [1]
 
 
+def test_the_number_of_a_trial_that_has_not_ended_names_no_other(folder: SweepFolder) -> None:
+    running = folder.trials()[1]
+    with Lease.acquire(folder.paths.lease) as lease:
+        SweepWriter(folder.paths, lease).reopen(running.name)
+
+    with pytest.raises(UsageError, match="'1' names 0 finished trials"):
+        Reopen(trials=("1",)).choose(folder)
+
+
 @pytest.mark.parametrize("wanted", ["", "zzzz", "None", "77"])
 def test_a_hash_that_names_no_single_trial_is_refused(folder: SweepFolder, wanted: str) -> None:
     with pytest.raises(UsageError, match="one is needed; `cpsc-orchestrate status"):

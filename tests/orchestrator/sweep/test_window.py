@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from orchestrator.config import parse_experiment
-from orchestrator.errors import FencedError
+from orchestrator.errors import FencedError, SilencedError
 from orchestrator.store.lease import Lease
 from orchestrator.sweep import window
 from orchestrator.sweep.window import Window
@@ -122,3 +122,21 @@ def test_a_sweep_that_was_taken_over_is_left_to_the_other_controller(
 
     assert seen == ["mirror begins", "mirror ends, report is there: False"]
     assert not sweep.paths.trials_table.exists()
+
+
+def test_a_lease_that_cannot_be_read_is_not_lost(sweep: MadeSweep, seen: list[str]) -> None:
+    with opened(sweep, seen):
+        sweep.trial(0, [0.5])
+        sweep.paths.lease.unlink()
+        sweep.paths.lease.write_text("no lease")
+
+    assert seen[-1] == "hook is told"
+
+
+def test_a_controller_that_was_cut_off_tells_the_hook_and_shows_nothing(
+    sweep: MadeSweep, seen: list[str]
+) -> None:
+    with pytest.raises(SilencedError), opened(sweep, seen):
+        raise SilencedError("this controller has not reached the bucket")
+
+    assert seen == ["mirror begins", "mirror ends, report is there: False", "hook is told"]
