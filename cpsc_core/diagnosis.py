@@ -58,7 +58,8 @@ def check_accuracy(
         return
     now, best = best_reading(network, images, spec, class_names)
     gains = best.accuracy >= now.accuracy + CLEARLY_BETTER
-    guesses = measured < 2 / spec.num_classes
+    chance = 1 / spec.num_classes
+    guesses = measured < min(2 * chance, (1 + chance) / 2)
     if expected is None and not gains and not guesses:
         return
     wanted = "" if expected is None else f"{expected:.1%} expected, "

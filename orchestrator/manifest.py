@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from cpsc_core.card import TeacherCard
@@ -59,7 +60,7 @@ def begin_run(
         "versions": versions,
         "config_sha256": text_digest(experiment.text),
         "teacher": before.get("teacher", {}),
-        "data": before.get("data", {"name": config.data.name}),
+        "data": before.get("data", {"name": config.data.name}) | {"root": _text(config.data.root)},
         "seed": config.sampler.seed,
         "start_from": dict(start_from or {}),
         "objective": _objectives(config),
@@ -71,6 +72,10 @@ def begin_run(
         "runs": [*before.get("runs", []), run],
         "finished": None,
     }
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def _objectives(config: SweepConfig) -> dict[str, Any] | list[dict[str, Any]]:
@@ -133,6 +138,7 @@ def note_teacher(manifest: Mapping[str, Any], card: TeacherCard) -> dict[str, An
         "teacher": teacher,
         "data": {
             "name": card.data,
+            "root": manifest["data"].get("root"),
             "fingerprint": card.data_fingerprint,
             "splits": card.splits,
             "normalization": {"mean": list(card.mean), "std": list(card.std)},

@@ -59,23 +59,33 @@ def plan_document(config: SweepConfig, measured: Mapping[str, Any]) -> dict[str,
     `rungs` lists, for every epoch at which trials may be ended and for the last one, how many trials are
     expected to get there.
     """
-    rungs = _rungs(config)
-    confirm_trials = config.confirm.top * config.confirm.seeds
+    trials = _trials(config)
+    rungs = _rungs(config, trials)
+    confirm_trials = min(config.confirm.top, trials) * config.confirm.seeds
     epochs = {"search": _search_epochs(rungs), "confirm": float(confirm_trials * config.train.epochs)}
     total = sum(epochs.values())
-    hours = total * config.train.iterations_per_epoch * measured["seconds_per_iteration"] / 3600
+    hours_per_epoch = config.train.iterations_per_epoch * measured["seconds_per_iteration"] / 3600
     slots = max(_processors() // _cpus_per_trial(config), 1)
+    at_once = {"search": min(slots, trials), "confirm": min(slots, confirm_trials) or 1}
+    wall = sum(epochs[stage] / count for stage, count in at_once.items()) * hours_per_epoch
     return {
         "sweep": config.name,
-        "trials": config.budget.trials,
+        "trials": trials,
         "rungs": rungs,
         "confirm_trials": confirm_trials,
         "epochs": {**epochs, "total": total},
         "slots": slots,
-        "hours": {"work": hours, "wall": hours / slots},
-        "disk_bytes": _disk(config, epochs, rungs[-1]["trials"] + confirm_trials, slots, measured),
+        "hours": {"work": total * hours_per_epoch, "wall": wall},
+        "disk_bytes": _disk(
+            config,
+            epochs,
+            trials=trials + confirm_trials,
+            complete=rungs[-1]["trials"] + confirm_trials,
+            slots=slots,
+            measured=measured,
+        ),
         "measured": dict(measured),
-        "notes": _notes(config, measured, hours),
+        "notes": _notes(config, measured, total * hours_per_epoch),
     }
 
 
@@ -116,9 +126,18 @@ def _cpus_per_trial(config: SweepConfig) -> int:
     return config.resources.workers * config.resources.cpus_per_worker
 
 
-def _rungs(config: SweepConfig) -> list[dict[str, Any]]:
+def _trials(config: SweepConfig) -> int:
+    """Trials of the search: the budget's, or the cells of a smaller grid."""
+    if config.sampler.name != "grid":
+        return config.budget.trials
+    from orchestrator.study.by_number import cells
+
+    return min(config.budget.trials, cells(config))
+
+
+def _rungs(config: SweepConfig, trials: float) -> list[dict[str, Any]]:
     """Expected trials by epoch; only pruners with rungs say beforehand what share passes one."""
-    epochs, trials = config.train.epochs, float(config.budget.trials)
+    epochs = config.train.epochs
     brackets = _brackets(config)
     whole = sum(share for _, share in brackets)
     ends = sorted({end for halving, _ in brackets for end in (*halving.rungs(epochs), epochs)})
@@ -151,10 +170,15 @@ def _search_epochs(rungs: Sequence[Mapping[str, Any]]) -> float:
 
 
 def _disk(
-    config: SweepConfig, epochs: Mapping[str, float], complete: float, slots: int, measured: Mapping[str, Any]
+    config: SweepConfig,
+    epochs: Mapping[str, float],
+    *,
+    trials: int,
+    complete: float,
+    slots: int,
+    measured: Mapping[str, Any],
 ) -> dict[str, int]:
     """Bytes that stay: a checkpoint per trial, complete ones' weights, grids twice if MLflow is local."""
-    trials = config.budget.trials + config.confirm.top * config.confirm.seeds
     grids = sum(epochs.values()) / config.train.samples_every + 2 * trials
     copies = 2 if config.tracking.uri is None else 1
     parts = {
@@ -171,7 +195,8 @@ def _notes(config: SweepConfig, measured: Mapping[str, Any], hours: float) -> li
     notes = [
         f"measured on this machine: {measured['seconds_per_iteration']:.3f} s per iteration with "
         f"{measured['threads']} thread(s) and batches of {measured['measured_batch_size']}{scaled}; GPUs, "
-        "communication, start-up and evaluation are not in it, and searched settings are taken as the file's"
+        "communication, start-up, evaluation and a teacher that is trained first are not in it, and searched "
+        "settings are taken as the file's"
     ]
     if _cpus_per_trial(config) > _processors():
         notes.append(f"a trial wants {_cpus_per_trial(config)} CPUs and this machine has {_processors()}")

@@ -55,7 +55,7 @@ def file_digests(paths: Sequence[Path]) -> list[str]:
 
 
 def _name_of(paths: Sequence[Path]) -> str:
-    return hashlib.sha256("\0".join(map(str, paths)).encode()).hexdigest()[:24]
+    return hashlib.sha256(b"\0".join(map(os.fsencode, paths))).hexdigest()[:24]
 
 
 def _digest(path: Path, mark: list[int], known: list[Any] | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
@@ -163,7 +164,7 @@ def _mark(data_set: FileSet, root: Path) -> str:
     mark = hashlib.sha256()
     for path in data_set.layout.files(root):
         stat = path.stat()
-        mark.update(f"{path} {stat.st_size} {stat.st_mtime_ns} {stat.st_ino}\n".encode())
+        mark.update(os.fsencode(path) + f" {stat.st_size} {stat.st_mtime_ns} {stat.st_ino}\n".encode())
     return mark.hexdigest()
 
 

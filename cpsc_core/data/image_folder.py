@@ -59,7 +59,7 @@ class FolderLayout:
             folder = next((root / name for name in names if (root / name).is_dir()), None)
             if folder is None and part in given:
                 raise DataError(f"there is no folder {root / given[part]}; correct data.{part}")
-            if folder is not None and folder in found.values():
+            if folder is not None and folder.resolve() in {each.resolve() for each in found.values()}:
                 raise DataError(f"{folder} would be in two parts; correct data.{part}")
             if folder is not None:
                 found[part] = folder

@@ -93,7 +93,7 @@ def _check_disjoint(files_by_part: dict[str, list[Path]]) -> None:
     parts: dict[Path, str] = {}
     for part, paths in files_by_part.items():
         for path in paths:
-            if (other := parts.setdefault(path, part)) != part:
+            if (other := parts.setdefault(path.resolve(), part)) != part:
                 raise DataError(
                     f"{path} would be in both {other} and {part}; give data.{part} another pattern, or leave "
                     "it out: of one held-out part half validates and half is kept for the test"

@@ -57,6 +57,7 @@ class Controller:
         self.state = recovered.state
         self.newest = recovered.newest
         self.causes = recovered.causes
+        self.objectives = recovered.objectives
         self._awaiting = recovered.awaiting
         self._excused = {trial.name: trial.reopened_at for trial in recovered.unfinished}
         for trial in recovered.unfinished:
@@ -181,6 +182,7 @@ class Controller:
         )
         self._writer.write_result(commit.name, result)
         self.causes[commit.name] = describe_cause(result)
+        self.objectives[commit.name] = result.objective
         finished = self._read(commit.name)
         trim(finished, self._writer.lease)
         self._tell_study(finished)

@@ -31,6 +31,8 @@ class Recovered:
     """Last metrics line of each trial."""
     causes: dict[str, str] = field(default_factory=dict)
     """Why trials failed or were pruned, in words."""
+    objectives: dict[str, float | None] = field(default_factory=dict)
+    """What finished trials are ranked by; None unless they are complete."""
 
 
 def recover(writer: SweepWriter, study: Study, rules: d.Rules) -> Recovered:
@@ -60,6 +62,7 @@ def recover(writer: SweepWriter, study: Study, rules: d.Rules) -> Recovered:
         awaiting=_awaiting(duplicates, by_name),
         newest={trial.name: trial.history[-1] for trial in trials if trial.history},
         causes={trial.name: describe_cause(trial.result) for trial in trials if trial.result},
+        objectives={trial.name: trial.result.objective for trial in trials if trial.result},
     )
 
 

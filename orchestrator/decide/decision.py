@@ -6,6 +6,7 @@ world; a simulator can apply them to an imaginary one.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from orchestrator.decide.actions import Action, AskStudy, Commit, Finish, PlanConfirm, RunTrial, Wait
@@ -54,9 +55,13 @@ def count_finished(state: State, trial: Standing, objective: float | None) -> St
     """The state once a trial has ended, with what the plateau rule looks at; confirm trials do not count."""
     if trial.stage is Stage.CONFIRM:
         return state
-    if objective is None or not _improves(state, objective):
+    if objective is None:
         return replace(state, since_best=state.since_best + 1)
-    return replace(state, best=objective, since_best=0)
+    if _gain(state, state.best, objective) > 0.0:
+        state = replace(state, best=objective)
+    if _gain(state, state.improved, objective) > state.rules.plateau_delta:
+        return replace(state, improved=objective, since_best=0)
+    return replace(state, since_best=state.since_best + 1)
 
 
 def _fill_slot(state: State, now: float) -> tuple[State, tuple[Action, ...]]:
@@ -180,11 +185,11 @@ def _why_hopeless(trial: Standing, event: Ended) -> str | None:
     return None
 
 
-def _improves(state: State, objective: float) -> bool:
-    if state.best is None:
-        return True
-    gain = objective - state.best if state.rules.maximise else state.best - objective
-    return gain > state.rules.plateau_delta
+def _gain(state: State, before: float | None, objective: float) -> float:
+    """How much better an objective is than another one; than none beyond all measure."""
+    if before is None:
+        return math.inf
+    return objective - before if state.rules.maximise else before - objective
 
 
 def _put(state: State, trial: Standing) -> State:

@@ -78,8 +78,10 @@ class State:
     """GPU seconds spent, over all attempts and restarts."""
     best: float | None = None
     """Best objective of the search."""
+    improved: float | None = None
+    """The last objective that was an improvement by more than `plateau_delta`."""
     since_best: int = 0
-    """Search trials finished since the best objective improved."""
+    """Search trials finished since then."""
     closed: str | None = None
     """Why nothing new is asked for; None while the search is open."""
     stopping: bool = False

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from orchestrator.errors import TrackingError
 from orchestrator.mirror.ledger import Entry, locked, look, read_entry, stamp, write_entry
@@ -25,6 +26,7 @@ from orchestrator.mirror.wanted import (
     sweep_inputs,
     sweep_run,
     trial_run,
+    versions,
 )
 from orchestrator.store.folder import SweepFolder, TrialFolder
 from orchestrator.store.ownership import owner_of
@@ -191,7 +193,8 @@ class Mirror:
             held.files = entry.files | held.files
 
     def _mirror_trials(self, tracker: Tracker, parent: str, sent: Counter[str]) -> None:
-        origin = provenance(self._folder.manifest)
+        manifest = self._folder.manifest
+        origin = provenance(manifest)
         changed = self._changed(origin)
         fresh = [trial.record.created for trial, _ in changed if trial.name not in self._held]
         if fresh:
@@ -201,7 +204,7 @@ class Mirror:
             # A trial is let go of once it is mirrored: the histories of a large sweep do not fit in memory.
             trial, seen = changed.pop()
             try:
-                self._mirror_trial(tracker, trial, self._wanted(trial, parent, origin), sent)
+                self._mirror_trial(tracker, trial, self._wanted(trial, parent, manifest), sent)
             except TrackingError as error:
                 refused.append(error)
             else:
@@ -220,11 +223,12 @@ class Mirror:
         self._remember(trial.paths.mirror, held)
         bring_up(tracker, held, wanted, sent)
 
-    def _wanted(self, trial: TrialFolder, parent: str, origin: Mapping[str, str]) -> WantedRun:
+    def _wanted(self, trial: TrialFolder, parent: str, manifest: Mapping[str, Any]) -> WantedRun:
+        written = trial.result or trial.record
         return trial_run(
             trial,
             parent=parent,
-            origin=origin,
+            origin=provenance(manifest) | versions(manifest, written.generation),
             owned=bool(self._owned),
             confirms=self._confirms(trial.record),
         )
@@ -259,10 +263,10 @@ class Mirror:
         return entry is not None and entry.seen == seen and entry.matches(self._held.get(name))
 
     def _trials(self) -> Iterator[TrialPaths]:
+        """The trials, whatever else lies among them."""
         folder = self._folder.paths.trials
-        return (
-            TrialPaths(entry) for entry in (folder.iterdir() if folder.is_dir() else ()) if entry.is_dir()
-        )
+        found = map(TrialPaths, folder.iterdir() if folder.is_dir() else ())
+        return (trial for trial in found if trial.record.exists())
 
     def _noted(self, paths: TrialPaths) -> str | None:
         if (seen := self._settled.get(paths.root.name)) is not None:

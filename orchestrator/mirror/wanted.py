@@ -26,6 +26,7 @@ __all__ = [
     "sweep_inputs",
     "sweep_run",
     "trial_run",
+    "versions",
 ]
 
 SWEEP_TAG = "cpsc.created"
@@ -90,8 +91,15 @@ def provenance(manifest: Mapping[str, Any]) -> dict[str, str]:
     for tag, path in _FROM_MANIFEST.items():
         if (value := _at(manifest, path)) is not None:
             tags[tag] = _text(value)
-    versions = manifest.get("versions") or {}
-    return tags | {f"cpsc.version.{package}": _text(version) for package, version in versions.items()}
+    return tags
+
+
+def versions(manifest: Mapping[str, Any], generation: int | None = None) -> dict[str, str]:
+    """Tags with the packages of the controller's newest run, or of the one of a generation."""
+    runs = manifest.get("runs") or []
+    own = (run.get("versions") for run in runs if run.get("generation") == generation)
+    found = next(own, None) or manifest.get("versions") or {}
+    return {f"cpsc.version.{package}": _text(version) for package, version in found.items()}
 
 
 def sweep_run(
@@ -111,7 +119,10 @@ def sweep_run(
         started=_milliseconds(manifest.get("created")),
         ended=ended,
         status=status,
-        tags=provenance(manifest) | {"cpsc.sweep": name} | ({"mlflow.note.content": note} if note else {}),
+        tags=provenance(manifest)
+        | versions(manifest)
+        | {"cpsc.sweep": name}
+        | ({"mlflow.note.content": note} if note else {}),
         params={},
         files=files,
     )
@@ -261,7 +272,7 @@ def _points(line: Mapping[str, Any], timestamp: int) -> Iterator[Point]:
 def _summary(trial: TrialFolder, clock: Mapping[int, int]) -> list[Point]:
     if trial.result is None:
         return []
-    metrics = trial.result.metrics | {"objective": trial.result.objective}
+    metrics = trial.result.measured | {"objective": trial.result.objective}
     step = int(metrics.get("epoch", trial.epoch))
     timestamp = clock.get(step, _milliseconds(trial.record.created))
     last_line = trial.history[-1].keys() if trial.history else set()

@@ -60,7 +60,7 @@ def _describe(folder: SweepFolder, trial: TrialFolder) -> dict[str, Any]:
         "number": trial.record.number,
         "params": trial.record.params,
         "objective": result.objective if result else None,
-        "metrics": result.metrics if result else {},
+        "metrics": result.measured if result else {},
         "teacher_accuracy": (folder.manifest.get("teacher") or {}).get("accuracy"),
         "folder": str(place_of(trial.paths.root)),
         "mlflow_run_id": _run_id(folder, trial),

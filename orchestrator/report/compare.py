@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.report.leaderboard import leaderboard_document
+from orchestrator.report.leaderboard import leaderboard_document, students
 from orchestrator.report.snapshot import SweepSnapshot
 from orchestrator.report.status import standing
-from orchestrator.report.wording import duration, fixed, share
+from orchestrator.report.wording import duration, fixed, goals, share
 from orchestrator.store.folder import SweepFolder, TrialFolder
 
 if TYPE_CHECKING:
@@ -77,7 +77,6 @@ def _row(folder: SweepFolder) -> dict[str, Any]:
     board = leaderboard_document(folder)
     first = board["rows"][0] if board["rows"] else None
     confirm = (first or {}).get("confirm") or {}
-    objective = board["objective"]
     test, taught = confirm.get("test_mean"), teacher.get("test_accuracy")
     return {
         "sweep": folder.name,
@@ -88,8 +87,8 @@ def _row(folder: SweepFolder) -> dict[str, Any]:
         "teacher_sha256": teacher.get("sha256"),
         "teacher_accuracy": teacher.get("accuracy"),
         "teacher_test_accuracy": taught,
-        "student": trials[0].record.settings.get("student_arch") if trials else None,
-        "objective": f"{objective['direction']} {objective['of']} {objective['metric']}",
+        "student": students(trials),
+        "objective": goals(board["objectives"]),
         "epochs": manifest.get("epochs"),
         "trials": manifest.get("budget_trials"),
         "finished": sum(trial.result is not None and trial.record.number is not None for trial in trials),

@@ -22,6 +22,7 @@ __all__ = [
     "infeasible",
     "leaderboard_document",
     "order",
+    "students",
 ]
 
 
@@ -90,6 +91,12 @@ def leaderboard_document(folder: SweepFolder, limit: int | None = None) -> dict[
         "rows": [{"rank": position, **row} for position, row in enumerate(rows, start=1)],
         "infeasible": [{"rank": None, **row} for row in broken],
     }
+
+
+def students(trials: Iterable[TrialFolder]) -> str | None:
+    """Names of the networks that learned in some trials; None without a trial."""
+    names = {str(trial.record.settings.get("student_arch")) for trial in trials}
+    return ", ".join(sorted(names)) or None
 
 
 def infeasible(trials: Iterable[TrialFolder]) -> list[TrialFolder]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,19 +11,16 @@ from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.report.columns import FRONT, Columns, Row, objective_columns, place
 from orchestrator.report.wording import fixed, label, setting, share, short_names
 
 __all__ = ["render_leaderboard"]
 
-Row = Mapping[str, Any]
-Columns = Mapping[str, Callable[[Row], str]]
-
 _WIDER_THAN_ANY_TERMINAL = 10_000
 _PLACE: Columns = {
-    "rank": lambda row: "-" if row["rank"] is None else str(row["rank"]) + "*" * row["front"],
+    "rank": place,
     "trial": lambda row: label(row["number"], row["trial"]),
 }
-_OBJECTIVE: Columns = {"objective": lambda row: fixed(row["objective"])}
 _SCORES: Columns = {
     "best": lambda row: fixed(row["best"]),
     "mean5": lambda row: fixed(row["mean5"]),
@@ -61,7 +58,7 @@ class _Rows:
             yield from (self._table({**_PLACE, **scores}), "", self._table({**_PLACE, **parameters}))
 
     def _scores(self) -> Columns:
-        objectives = _OBJECTIVE if len(self.goals) == 1 else _columns(self.goals)
+        objectives = objective_columns(self.goals)
         confirmed = any(row["confirm"] for row in self.rows)
         return {**objectives, **_SCORES, **(_CONFIRMED if confirmed else {})}
 
@@ -84,30 +81,13 @@ def _width(console: Console, options: ConsoleOptions, table: Table) -> int:
     return console.measure(table, options=options.update(width=_WIDER_THAN_ANY_TERMINAL)).maximum
 
 
-def _columns(goals: Sequence[str]) -> Columns:
-    """A column for each of several objectives."""
-    names = [goal.replace("_", " ") for goal in goals]
-    return {name: partial(_objective, goal) for name, goal in zip(names, goals, strict=True)}
-
-
-def _objective(goal: str, row: Row) -> str:
-    value = row["objectives"].get(goal)
-    match goal:
-        case "student_parameters" if value is not None:
-            return f"{value:,.0f}"
-        case "latency" if value is not None:
-            return setting(value)
-        case _:
-            return fixed(value)
-
-
 def _notes(rows: Sequence[Row], goals: Sequence[str]) -> list[str]:
     """What the marks in a table mean, where there are any."""
     broken = [
         f"{label(row['number'], row['trial'])} ({', '.join(row['broken'])})" for row in rows if row["broken"]
     ]
     return [
-        *(["* no other trial is better in one objective and worse in none"] if len(goals) > 1 else []),
+        *([FRONT] if len(goals) > 1 else []),
         *([f"breaks a constraint: {'; '.join(broken)}"] if broken else []),
     ]
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator.report.wording import fixed, label, setting, share, short_names
+from orchestrator.report.columns import FRONT, objective_columns, place
+from orchestrator.report.wording import fixed, goals, label, setting, share, short_names
 
 __all__ = ["leaderboard_markdown"]
 
 
 def leaderboard_markdown(document: Mapping[str, Any], limit: int = 10) -> str:
     """The first rows of a leaderboard document under a line on the teacher; no name breaks the table."""
-    rows, objective, teacher = document["rows"][:limit], document["objective"], document["teacher"]
+    rows, teacher = document["rows"][:limit], document["teacher"]
+    objectives = objective_columns([each["metric"] for each in document["objectives"]])
     names = short_names(dict.fromkeys(path for row in rows for path in row["params"]))
     confirmed = any(row["confirm"] for row in rows)
-    headings = ["rank", "trial", "objective", *(["confirm val", "confirm test"] if confirmed else [])]
+    headings = ["rank", "trial", *objectives, *(["confirm val", "confirm test"] if confirmed else [])]
     lines = [
-        f"**{_safe(document['sweep'])}**: {objective['direction']} {objective['of']} {objective['metric']}; "
+        f"**{_safe(document['sweep'])}**: {goals(document['objectives'])}; "
         f"teacher {_safe(teacher['arch'])}: val {share(teacher['accuracy'])}, "
         f"test {share(teacher['test_accuracy'])}",
         "",
@@ -25,10 +27,12 @@ def leaderboard_markdown(document: Mapping[str, Any], limit: int = 10) -> str:
         _line(["---:"] * (len(headings) + len(names))),
     ]
     for row in rows:
-        cells = [str(row["rank"]), label(row["number"], row["trial"]), fixed(row["objective"])]
+        cells = [place(row), label(row["number"], row["trial"]), *(cell(row) for cell in objectives.values())]
         cells += [_spread(row["confirm"], "val"), _spread(row["confirm"], "test")] if confirmed else []
         cells += [setting(row["params"][path]) if path in row["params"] else "-" for path in names]
         lines.append(_line(cells))
+    if len(objectives) > 1:
+        lines += ["", _safe(FRONT).replace("*", "\\*")]
     return "\n".join(lines) + "\n"
 
 

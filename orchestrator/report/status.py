@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.objective import objective_of, objectives_of
-from orchestrator.ranking import rank
+from orchestrator.report.leaderboard import order
 from orchestrator.report.wording import fixed, label
 from orchestrator.store.folder import SweepFolder, TrialFolder
 from orchestrator.store.ownership import owner_of
@@ -113,7 +113,7 @@ def _explanation(entry: Mapping[str, Any]) -> Text:
 def _standing(folder: SweepFolder, trials: Sequence[TrialFolder], owned: bool) -> dict[str, Any]:
     manifest = folder.manifest
     states = Counter(_trial_state(trial, owned) for trial in trials)
-    ranked = rank(trials, objectives_of(manifest))
+    ranked = order(trials, objectives_of(manifest))
     return {
         "sweep": folder.name,
         "state": _state(folder, manifest, owned, has_pending=states[TrialState.PENDING] > 0),

@@ -107,8 +107,11 @@ def trial_row(trial: TrialFolder) -> dict[str, Any]:
         "cause": result.cause if result else None,
         "detail": result.detail if result else None,
     }
-    row |= {f"param.{path}": value for path, value in record.params.items()}
-    metrics = result.metrics if result else {}
+    row |= {
+        f"param.{path}": _in_kind(value, record.distributions.get(path))
+        for path, value in record.params.items()
+    }
+    metrics = result.measured if result else {}
     return row | {
         f"metric.{name}": float(value)
         for name, value in metrics.items()
@@ -137,6 +140,18 @@ def _metric_columns(trial: TrialFolder) -> dict[str, list[Any]]:
     who = {"trial": trial.name, "number": trial.record.number, "stage": trial.record.stage.value}
     same = {name: [value] * len(rows) for name, value in who.items()}
     return {**same, "epoch": epochs, "seconds": seconds, "metric": names, "value": values}
+
+
+def _in_kind(value: Any, distribution: str | None) -> Any:
+    """A parameter's value as the narrowest type that holds all of its space, which columns then have."""
+    space = json.loads(distribution) if distribution else {}
+    choices = (space.get("attributes") or {}).get("choices", ())
+    kinds = {type(choice) for choice in choices if choice is not None}
+    if value is None or (not choices and space.get("name") != "FloatDistribution") or len(kinds) == 1:
+        return value
+    if kinds <= {int, float}:
+        return float(value)
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _uniform(values: Sequence[Any]) -> pa.Array:

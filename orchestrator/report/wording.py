@@ -8,7 +8,18 @@ from typing import Any
 
 from orchestrator.store.records import TrialState
 
-__all__ = ["counted", "duration", "fixed", "label", "setting", "share", "short_names", "size"]
+__all__ = [
+    "counted",
+    "duration",
+    "fixed",
+    "goals",
+    "label",
+    "measured",
+    "setting",
+    "share",
+    "short_names",
+    "size",
+]
 
 NOTHING = "-"
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -17,6 +28,20 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 def fixed(value: float | None, digits: int = 4) -> str:
     """A value with a fixed number of decimals, or a dash if there is none."""
     return NOTHING if value is None else f"{value:.{digits}f}"
+
+
+def measured(metric: str, value: float | None) -> str:
+    """A value of a metric as it is read: counts whole, times in significant digits, or a dash."""
+    if value is None:
+        return NOTHING
+    if metric == "student_parameters":
+        return f"{value:,.0f}"
+    return setting(value) if metric == "latency" else fixed(value)
+
+
+def goals(objectives: Iterable[Mapping[str, Any]]) -> str:
+    """What a sweep ranks by, as one phrase."""
+    return ", ".join(f"{each['direction']} {each['of']} {each['metric']}" for each in objectives)
 
 
 def share(value: float | None) -> str:

@@ -22,6 +22,8 @@ __all__ = [
     "TrialState",
 ]
 
+_MEASURED_BY_CLOCKS = ("latency", "peak_memory_gb")
+
 STUDENT_ARCH = "student.arch"
 """The one searched path that does not lie in `train`: which network learns."""
 
@@ -157,6 +159,11 @@ class Result(_Record):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "state", TrialState(self.state))
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """Every number of it: the metrics, and what depends on the clock or the machine, such as latency."""
+        return self.metrics | {name: self.timing[name] for name in _MEASURED_BY_CLOCKS if name in self.timing}
 
     @property
     def is_feasible(self) -> bool:

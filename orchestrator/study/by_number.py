@@ -13,14 +13,22 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from orchestrator.config import SweepConfig
 from orchestrator.study.space import Space
 
-__all__ = ["BY_NUMBER", "grid", "qmc"]
+__all__ = ["BY_NUMBER", "cells", "grid", "qmc"]
 
 
 def grid(space: Space, number: int, _seed: int) -> dict[str, Any] | None:
     """The cell of a number in the grid, the last parameter turning fastest; None past the end."""
     return next(itertools.islice(_cells(space, list(space.distributions), {}), number, None), None)
+
+
+def cells(config: SweepConfig) -> int:
+    """How many cells the grid of an experiment has, as far as its budget goes."""
+    space = Space(config)
+    every = _cells(space, list(space.distributions), {})
+    return sum(1 for _ in itertools.islice(every, config.budget.trials))
 
 
 def qmc(space: Space, number: int, seed: int) -> dict[str, Any]:

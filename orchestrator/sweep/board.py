@@ -55,7 +55,9 @@ class Drawing:
         confirming = state.confirmed
         stage = Stage.CONFIRM if confirming else Stage.SEARCH
         staged = [trial for trial in state.trials.values() if trial.stage is stage]
-        planned = len(staged) if confirming else max(state.rules.trials, state.suggestions)
+        duplicates = state.suggestions - len(staged)
+        is_whole = confirming or state.closed is not None
+        planned = len(staged) if is_whole else max(state.rules.trials, state.suggestions) - duplicates
         left = _epochs_left(self._controller, staged, planned, config.train.epochs)
         return Board(
             stage=stage.value,
@@ -78,6 +80,8 @@ class Drawing:
 
     def _draw_row(self, trial: Standing, line: Line, cause: str | None) -> Row:
         config = self._controller.config
+        so_far = line.get(config.objectives[0].metric)
+        is_complete = trial.state is TrialState.COMPLETE
         return Row(
             number=trial.number,
             name=trial.name,
@@ -85,7 +89,7 @@ class Drawing:
             state=trial.state,
             epoch=line.get("epoch", 0),
             epochs=config.train.epochs,
-            objective=line.get(config.objectives[0].metric),
+            objective=self._controller.objectives.get(trial.name) if is_complete else so_far,
             attempt=trial.attempts,
             cause=cause,
         )

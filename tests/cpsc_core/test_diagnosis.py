@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from cpsc_core.data.labelled import LabelledImages
 from cpsc_core.data.normalization import NORMALIZATIONS
 from cpsc_core.data.pixels import HeldPixels
-from cpsc_core.diagnosis import best_reading, check_accuracy
+from cpsc_core.diagnosis import Reading, best_reading, check_accuracy
 from cpsc_core.errors import TeacherError
 from cpsc_core.evaluate import accuracy
 from cpsc_core.images import ImageSpec
@@ -132,3 +132,24 @@ def test_grey_images_have_readings_too() -> None:
 
     assert best.accuracy == 1.0
     assert "mnist" in best.advice
+
+
+@pytest.mark.parametrize(("measured", "is_taken"), [(0.95, True), (0.8, True), (0.6, False)])
+def test_a_teacher_of_two_classes_need_not_be_perfect(
+    monkeypatch: pytest.MonkeyPatch, measured: float, is_taken: bool
+) -> None:
+    two = replace(SPEC, num_classes=2)
+    reading = Reading(accuracy=measured, advice="")
+    monkeypatch.setattr("cpsc_core.diagnosis.best_reading", lambda *_: (reading, reading))
+    nothing = LabelledImages(torch.zeros(2, 3, 8, 8), torch.arange(2))
+
+    def check() -> None:
+        check_accuracy(
+            Expert(normalised("cifar10")), nothing, two, NAMES[:2], measured=measured, expected=None
+        )
+
+    if is_taken:
+        check()
+    else:
+        with pytest.raises(TeacherError, match=r"60\.0% measured"):
+            check()

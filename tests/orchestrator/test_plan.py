@@ -220,3 +220,21 @@ def test_the_text_is_what_a_person_reads() -> None:
 
     lines = [line.rstrip() for line in captured.get().splitlines()]
     assert lines == [*GOLDEN.splitlines(), *document["notes"]]
+
+
+def test_a_grid_ends_with_its_last_cell() -> None:
+    cells = "generator.steps: {low: 1, high: 3, step: 1}, loss.ikd_form: {choices: [mse, log_mse]}"
+    search = f"search={{loss.ikd: null, {cells}}}"
+    wanted = config(search, "sampler.name=grid", "pruner.name=none", "confirm={top: 9, seeds: 2}")
+
+    found = plan_document(wanted, MEASURED)
+
+    assert (found["trials"], found["confirm_trials"]) == (6, 12)
+    assert found["epochs"]["search"] == 6 * wanted.train.epochs
+
+
+def test_a_trial_alone_is_not_shared_by_the_processors() -> None:
+    found = plan_document(config("budget.trials=1", "confirm.top=0", "pruner.name=none"), MEASURED)
+
+    assert found["slots"] == 4
+    assert found["hours"]["wall"] == found["hours"]["work"]

@@ -10,7 +10,7 @@ from orchestrator.errors import UsageError
 from orchestrator.objective import objective_of
 from orchestrator.report.best import find_best
 from orchestrator.report.best_file import best_experiment
-from orchestrator.report.leaderboard import leaderboard_document
+from orchestrator.report.leaderboard import leaderboard_document, students
 from orchestrator.report.status import status_document
 from orchestrator.store.folder import SweepFolder, TrialFolder
 from orchestrator.store.records import Stage, TrialState
@@ -74,7 +74,7 @@ def _searched(trials: Sequence[TrialFolder], manifest: Mapping[str, Any]) -> dic
     return {
         "data": manifest.get("data") or {},
         "teacher": manifest.get("teacher") or {},
-        "student": first.settings.get("student_arch"),
+        "student": students(trials),
         "method": first.settings.get("train", {}).get("method"),
         "epochs": manifest.get("epochs"),
         "budget_trials": manifest.get("budget_trials"),

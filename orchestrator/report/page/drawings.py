@@ -109,6 +109,10 @@ def sample_grids(frames: Sequence[Frame]) -> Html | None:
     )
 
 
+def _or_whole(accuracy: float | None) -> float:
+    return 1.0 if accuracy is None else accuracy
+
+
 def per_class_bars(document: Document) -> Html | None:
     """Accuracy by class of the best student beside its teacher; of many classes those that differ most."""
     found = document["per_class"]
@@ -116,12 +120,11 @@ def per_class_bars(document: Document) -> Html | None:
         return None
     teacher = found["teacher"] or [None] * len(found["classes"])
     classes = list(zip(found["classes"], found["student"], teacher, strict=True))
+    worst = min(classes, key=lambda each: _or_whole(each[1]))
+    kept = "each class"
     if len(classes) > _CLASSES:
-        classes = sorted(classes, key=lambda each: (each[1] or 0.0) - (each[2] or 1.0))[:_CLASSES]
-    worst = min(classes, key=lambda each: each[1] if each[1] is not None else 1.0)
-    kept = (
-        f"the {_CLASSES} classes that the student loses most in" if len(classes) == _CLASSES else "each class"
-    )
+        classes = sorted(classes, key=lambda each: (each[1] or 0.0) - _or_whole(each[2]))[:_CLASSES]
+        kept = f"the {_CLASSES} classes that the student loses most in"
     summary = (
         f"share of {found['split']} images of {kept} that the student (colour) and the teacher (grey) "
         f"get right; the student's weakest class is {worst[0]}"

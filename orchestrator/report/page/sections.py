@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from orchestrator.report.columns import FRONT, objective_columns, place
 from orchestrator.report.page.html import Content, Html, table, tag
 from orchestrator.report.page.parts import details, facts, section
-from orchestrator.report.wording import duration, fixed, label, setting, share, short_names
+from orchestrator.report.wording import duration, fixed, goals, label, measured, setting, share, short_names
 
 __all__ = [
     "costs",
@@ -53,13 +54,15 @@ def leaderboard(document: Document) -> Html | None:
         return None
     names = short_names(dict.fromkeys(path for row in rows for path in row["params"]))
     confirmed = any(row["confirm"] for row in rows)
-    headings = ["rank", "trial", "objective", "best", "mean of 5", "fidelity"]
+    objectives = objective_columns([each["metric"] for each in board["objectives"]])
+    headings = ["rank", "trial", *objectives, "best", "mean of 5", "fidelity"]
     headings += ["confirm val", "confirm test"] if confirmed else []
     cells: list[list[Content]] = [
         [
-            str(row["rank"]),
+            place(row),
             label(row["number"], row["trial"]),
-            *(fixed(row[key]) for key in ("objective", "best", "mean5", "label_fidelity")),
+            *(cell(row) for cell in objectives.values()),
+            *(fixed(row[key]) for key in ("best", "mean5", "label_fidelity")),
             *((_spread(row["confirm"], "val"), _spread(row["confirm"], "test")) if confirmed else ()),
             *(setting(row["params"][path]) if path in row["params"] else "-" for path in names),
         ]
@@ -75,6 +78,7 @@ def leaderboard(document: Document) -> Html | None:
             f"The teacher's own accuracy: val {share(teacher['accuracy'])}, ",
             f"test {share(teacher['test_accuracy'])}.",
         ),
+        tag("p", FRONT) if len(objectives) > 1 else None,
         tag("p", f"and {more} more, see trials.parquet") if more else None,
     )
 
@@ -134,12 +138,12 @@ def reproduction(document: Document) -> Html:
 
 
 def _objective(document: Document) -> str:
-    objective = document["leaderboard"]["objective"]
-    return f"{objective['direction']} {objective['of']} {objective['metric']}"
+    return goals(document["leaderboard"]["objectives"])
 
 
 def _found(row: Mapping[str, Any]) -> str:
-    text = f"trial {label(row['number'], row['trial'])} with {fixed(row['objective'])}"
+    found = ", ".join(measured(metric, value) for metric, value in row["objectives"].items())
+    text = f"trial {label(row['number'], row['trial'])} with {found}"
     if row["confirm"]:
         text += f"; with {row['confirm']['seeds']} fresh seeds val {_spread(row['confirm'], 'val')}"
         text += f", test {_spread(row['confirm'], 'test')}"

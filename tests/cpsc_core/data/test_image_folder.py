@@ -1,3 +1,4 @@
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,3 +103,20 @@ def test_a_root_without_parts_is_told(tmp_path: Path, settings: DataSettings) ->
 def test_no_folder_is_two_parts(settings: DataSettings) -> None:
     with pytest.raises(DataError, match=r"/val would be in two parts; correct data\.test"):
         PlacedData.of(replace(settings, test="val")).load("val")
+
+
+def test_a_link_to_another_part_is_no_part_of_its_own(root: Path, settings: DataSettings) -> None:
+    (root / "test").symlink_to(root / "val")
+
+    with pytest.raises(DataError, match=r"/test would be in two parts; correct data\.test"):
+        PlacedData.of(settings).load("val")
+
+
+def test_a_name_that_is_no_text_is_a_name(root: Path, settings: DataSettings) -> None:
+    image = next((root / "val" / "cat").iterdir())
+    image.rename(image.with_name(os.fsdecode(b"Caf\xe9" + image.suffix.encode())))
+
+    placed = PlacedData.of(settings)
+
+    assert len(placed.load("val")) + len(placed.load("test")) == 12
+    assert len(placed.fingerprint()) == 64

@@ -45,7 +45,10 @@ def test_what_goes_is_told_by_kind_with_what_it_frees(sweep: MadeSweep) -> None:
 def test_a_dry_run_says_the_same_and_removes_nothing(sweep: MadeSweep) -> None:
     result = gc(sweep, "--dry-run")
 
-    assert result.stdout.splitlines()[-1] == "digits: `cpsc-orchestrate gc` would free 2.0 KiB"
+    assert (
+        result.stdout.splitlines()[-1]
+        == f"digits: `cpsc-orchestrate gc {sweep.paths.root}` would free 2.0 KiB"
+    )
     assert len(checkpoints(sweep)) == 1
     assert not sweep.paths.lease.exists()
 

@@ -427,9 +427,12 @@ def test_closing_a_stopped_sweep_leaves_its_trials_waiting(
     assert runs["trial-003"]["status"] is RunStatus.SCHEDULED
 
 
-def test_a_file_that_lies_among_the_trials_is_no_trial(sweep: RecordedSweep, server: MemoryServer) -> None:
+def test_what_lies_among_the_trials_without_a_record_is_no_trial(
+    sweep: RecordedSweep, server: MemoryServer
+) -> None:
     sweep.finished(0)
     (sweep.paths.trials / ".DS_Store").write_bytes(b"Bud1")
+    (sweep.paths.trials / "abc" / "attempts").mkdir(parents=True)  # killed before its record was there
     same = mirror(sweep, server)
 
     same.sync()

@@ -20,6 +20,7 @@ from orchestrator.mirror.wanted import (
     provenance,
     sweep_run,
     trial_run,
+    versions,
 )
 from orchestrator.store.folder import TrialFolder
 from orchestrator.store.paths import TrialPaths
@@ -94,7 +95,6 @@ def test_tags_say_what_the_trial_is_and_where_it_came_from(sweep: RecordedSweep)
             "mlflow.parentRunId": "p",
             "mlflow.source.git.commit": "c0ffee",
             "cpsc.git_dirty": "true",
-            "cpsc.version.torch": "2.14.1",
             "cpsc.config_sha256": "abc",
             "cpsc.teacher_accuracy": "0.97",
             "cpsc.trial": trial.root.name,
@@ -107,6 +107,18 @@ def test_tags_say_what_the_trial_is_and_where_it_came_from(sweep: RecordedSweep)
             "cpsc.attempts": "1",
         }.items()
     )
+
+
+def test_versions_are_those_of_the_run_that_a_trial_ended_in() -> None:
+    runs = [
+        {"generation": 1, "versions": {"torch": "2.14.1"}},
+        {"generation": 2, "versions": {"torch": "9.9"}},
+    ]
+    manifest = {"versions": {"torch": "9.9"}, "runs": runs}
+
+    found = [versions(manifest, generation)["cpsc.version.torch"] for generation in (1, 2, 3, None)]
+
+    assert found == ["2.14.1", "9.9", "9.9", "9.9"]
 
 
 def test_a_failure_shows_where_it_was_and_what_it_said_last(sweep: RecordedSweep) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from orchestrator.objective import Objective
+from orchestrator.report.leaderboard import order
 from orchestrator.report.status import headline, render_status, standing, status_document
 from orchestrator.store.folder import TrialFolder
 from orchestrator.store.lease import Lease
@@ -218,3 +220,16 @@ def test_the_standing_of_a_sweep_needs_no_history(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(TrialFolder, "history", property(lambda _: pytest.fail("a history was read")))
 
     assert {**standing(sweep.folder), "trials": document["trials"]} == document
+
+
+def test_after_confirm_the_best_is_the_one_that_the_fresh_seeds_found(tmp_path: Path) -> None:
+    sweep = MadeSweep(tmp_path)
+    sweep.trial(0, [0.9], params={"loss.ikd": 1.0})
+    confirmed = sweep.trial(1, [0.89], params={"loss.ikd": 2.0})
+    sweep.trial(None, [0.805], seed=1, params={"loss.ikd": 1.0})
+    sweep.trial(None, [0.885], seed=1, params={"loss.ikd": 2.0})
+
+    document = status_document(sweep.folder)
+
+    assert document["best"]["trial"] == confirmed == order(sweep.folder.trials(), [Objective()])[0].name
+    assert "best 0.8900 by trial 1" in headline(document)

@@ -118,3 +118,40 @@ def test_the_files_keep_what_the_columns_mean(sweep: MadeSweep) -> None:
     field = pq.read_schema(sweep.paths.trials_table).field("objective")
 
     assert field.metadata[b"description"] == TRIAL_FIELDS["objective"][1].encode()
+
+
+def test_a_column_has_the_type_of_its_space_from_the_first_trial_on(tmp_path: Path) -> None:
+    space = {
+        "loss.ikd": ("FloatDistribution", {"step": None, "low": 1.0, "high": 3.0, "log": False}, 2.0),
+        "generator.steps": ("IntDistribution", {"step": 1, "low": 1, "high": 3, "log": False}, 2),
+        "student.lr": ("CategoricalDistribution", {"choices": [1, 0.5]}, 1),
+        "x": ("CategoricalDistribution", {"choices": [1, 0.5, "auto"]}, 1),
+        "method": ("CategoricalDistribution", {"choices": ["cpsc", "mine"]}, "cpsc"),
+        "compile": ("CategoricalDistribution", {"choices": [True, False]}, True),
+    }
+    sweep = MadeSweep(tmp_path)
+    name = sweep.trial(0, [0.5], params={path: value for path, (_, _, value) in space.items()})
+    record = json.loads(sweep.paths.trial(name).record.read_text())
+    record["distributions"] = {
+        path: json.dumps({"name": kind, "attributes": given}) for path, (kind, given, _) in space.items()
+    }
+    sweep.paths.trial(name).record.write_text(json.dumps(record))
+
+    schema = trials_table(sweep.folder.trials()).schema
+
+    kinds = [pa.float64(), pa.int64(), pa.float64(), pa.string(), pa.string(), pa.bool_()]
+    assert [schema.field(f"param.{path}").type for path in space] == kinds
+
+
+def test_what_clocks_measured_is_a_column_too(tmp_path: Path) -> None:
+    sweep = MadeSweep(tmp_path)
+    name = sweep.trial(0, [0.5])
+    result = json.loads(sweep.paths.trial(name).result.read_text())
+    result["timing"] |= {"latency": 0.002, "peak_memory_gb": 1.5}
+    sweep.paths.trial(name).result.write_text(json.dumps(result))
+
+    table = trials_table(sweep.folder.trials())
+
+    assert table["metric.latency"].to_pylist() == [0.002]
+    assert table["metric.peak_memory_gb"].to_pylist() == [1.5]
+    assert "metric.gpu_seconds" not in table.column_names

@@ -61,3 +61,23 @@ def test_rows_of_trials_that_have_not_changed_are_drawn_once(tmp_path: Path) -> 
 
     assert after[changed].epoch == 77
     assert all(after[name] is row for name, row in before.items() if name != changed)
+
+
+def test_a_finished_trial_shows_what_it_is_ranked_by(tmp_path: Path) -> None:
+    config = experiment("objective.of=mean5", "pruner.name=none", "confirm.top=0")
+    controller = run(config, tmp_path / "toy", Simulator())
+    again = run(config, tmp_path / "toy", Simulator())
+
+    for each in (controller, again):
+        rows = Drawing(each, Pace(lambda: 0.0, 1)).board().rows
+        assert max(row.objective or 0.0 for row in rows) == each.state.best
+        assert all(row.objective != each.newest[row.name]["val_accuracy"] for row in rows)
+
+
+def test_suggestions_that_named_an_existing_trial_are_not_waited_for(tmp_path: Path) -> None:
+    overrides = ("budget.trials=40", "sampler.name=random", "confirm.top=0", "pruner.name=none")
+    config = experiment(*overrides, space="{generator.steps: {choices: [1, 2]}}")
+
+    board = Drawing(run(config, tmp_path / "toy", Simulator()), Pace(lambda: 0.0, 1)).board()
+
+    assert (len(board.rows), board.planned) == (2, 2)
