@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from cpsc_core.card import TeacherCard
 from orchestrator.cluster.shape import Shape
 from orchestrator.config import Experiment, parse_experiment
 from orchestrator.errors import UsageError
@@ -17,24 +16,8 @@ from orchestrator.manifest import (
     note_teacher,
     search_opened,
 )
+from tests.support.cards import CARD
 from tests.support.simulator import EXPERIMENT, SPACE
-
-CARD = TeacherCard(
-    key="k",
-    arch="resnet20",
-    num_classes=10,
-    sha256="a" * 64,
-    accuracy=0.99,
-    test_accuracy=0.98,
-    data="digits",
-    data_fingerprint="f" * 64,
-    splits={"val": {"images": 7, "rows_sha256": "r"}},
-    mean=(0.3,),
-    std=(0.3,),
-    training=None,
-    probe_share=1.0,
-    versions={},
-)
 
 
 @pytest.fixture

@@ -228,3 +228,4 @@ def test_a_plateau_ends_the_search() -> None:
 
     assert isinstance(actions[0], d.Finish)
     assert "plateau" in (after.closed or "")
+    assert (after.improved, after.best) == (0.5, 0.53)  # what is no improvement may still be the best

@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from orchestrator.config import parse_experiment
-from orchestrator.errors import UnreachableError, UsageError
+from orchestrator.errors import BudgetError, UnreachableError, UsageError
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.paths import StoragePaths
 from orchestrator.store.writer import SweepWriter
 from orchestrator.sweep.commands import resume_sweep, run_sweep
 from orchestrator.sweep.progress import progress_for
-from orchestrator.sweep.run import Outcome
+from orchestrator.sweep.run import Outcome, Run
+from tests.support.cards import CARD
 from tests.support.simulator import EXPERIMENT, SPACE
 
 NOBODY = "127.0.0.1:1"
@@ -64,6 +65,27 @@ def test_trials_are_added_once_although_the_command_has_to_be_given_again(folder
             resume(folder, add_trials=5)
 
     assert folder.manifest["budget_trials"] == before
+
+
+def test_added_trials_are_counted_from_the_budget_that_holds_once_nothing_can_be_refused(
+    folder: SweepFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    farewells: list[str] = []
+
+    def come_so_far(run: Run, writer: SweepWriter) -> str:
+        farewells.append(run._farewell())
+        run._note_teacher(writer, CARD)
+        farewells.append(run._farewell())
+        assert run.config.budget.trials == folder.manifest["budget_trials"]
+        return "there is no cluster here"
+
+    monkeypatch.setattr(Run, "_stages", come_so_far)
+    for change in ({"add_trials": 5}, {}, {"overrides": ("budget.trials=40",)}, {"add_trials": 2}):
+        with pytest.raises(BudgetError):
+            resume(folder, *change.get("overrides", ()), add_trials=change.get("add_trials", 0))  # type: ignore[misc, arg-type, call-overload]
+
+    assert folder.manifest["budget_trials"] == 42
+    assert ["--add-trials 5" in farewell for farewell in farewells[:2]] == [True, False]
 
 
 @pytest.mark.parametrize(
