@@ -12,6 +12,7 @@ import io
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -69,9 +70,9 @@ def synthesise(
 ) -> Synthesis:
     """Write images of a trial's generator into a folder, as many of each class, give or take one.
 
-    There are at least two test images of each class. Asked again, it writes the same. Raises ExportError if
-    there are fewer images than classes, or if the generator hardly makes some class; TeacherError if a
-    weights file does not fit.
+    There are at least two test images of each class. Asked again, it writes the same. In the end all files
+    are there, or none is new. Raises ExportError if there are fewer images than classes, or if the generator
+    hardly makes some class; TeacherError if a weights file does not fit.
     """
     trial = TrialSettings.from_dict(settings)
     data_set = PlacedData.of(trial.data).data_set
@@ -83,18 +84,14 @@ def synthesise(
     maker = _Maker(trial, spec, teacher, _generator(trial, spec, teacher, generator))
     folder.mkdir(parents=True, exist_ok=True)
     files: list[Path] = []
-    try:
+    with ExitStack() as whole:  # files take their names together: a part of a set would be read as the set
         for part, count in counts.items():
             shards = -(-count // _ROWS_OF_A_FILE)
             for shard in range(shards):
                 rows = min(_ROWS_OF_A_FILE, count - shard * _ROWS_OF_A_FILE)
-                path = folder / f"{part}-{shard:05d}-of-{shards:05d}.parquet"
-                files.append(path)
-                _write(path, maker.batches(part, shard, rows), _schema(names))
-    except BaseException:
-        for path in files:  # a part of a set would be read as the set
-            path.unlink(missing_ok=True)
-        raise
+                files.append(folder / f"{part}-{shard:05d}-of-{shards:05d}.parquet")
+                draft = whole.enter_context(replacing(files[-1]))
+                _write(draft, maker.batches(part, shard, rows), _schema(names))
     return Synthesis(
         files=[path.name for path in files],
         bytes=sum(path.stat().st_size for path in files),
@@ -162,8 +159,7 @@ def _generator(trial: TrialSettings, spec: ImageSpec, teacher: nn.Module, weight
 
 
 def _write(path: Path, batches: Iterator[Batch], schema: pa.Schema) -> None:
-    """Write one file whole or not at all."""
-    with replacing(path) as draft, pq.ParquetWriter(draft, schema) as writer:
+    with pq.ParquetWriter(path, schema) as writer:
         for pixels_BCHW, labels_B, logits_BC in batches:
             images = [{"bytes": _png(each), "path": None} for each in pixels_BCHW]
             columns = [images, labels_B.tolist(), logits_BC.tolist()]

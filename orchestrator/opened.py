@@ -53,7 +53,7 @@ class OpenSweep:
         return join_metrics([metrics_table(trial) for trial in self.folder.trials()])
 
     def load_student(self, trial: str | None = None) -> nn.Module:
-        """The student of a complete trial, named by its hash or the start of it; None: that of the best.
+        """The student of a complete trial, by its number or the start of its hash; None: that of the best.
 
         In evaluation mode, on the CPU; called with images (B, C, H, W), normalised as its data set is, it
         gives `logits_BC` and `features_BD`. Raises UsageError if there is no such student.

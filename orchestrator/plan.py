@@ -109,7 +109,7 @@ def _lines(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for rung in document["rungs"]:
         yield "", f"{round(rung['trials'], 1):g} trials reach epoch {rung['epochs']}"
     yield "confirm", f"{document['confirm_trials']} trials, {epochs['confirm']:.0f} epochs"
-    yield "time", f"{duration(wall)} with {document['slots']} trial(s) at once on this machine"
+    yield "time", f"{duration(wall)} with up to {document['slots']} trial(s) at once on this machine"
     yield "disk", f"{parts.pop('total')}: {_list(parts)}"
     yield "networks", _list(networks)
 

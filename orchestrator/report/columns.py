@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from orchestrator.report.wording import measured
+from orchestrator.report.wording import fixed
 
 __all__ = ["FRONT", "Columns", "Row", "objective_columns", "place"]
 
@@ -29,4 +29,4 @@ def place(row: Row) -> str:
 
 
 def _objective(goal: str, row: Row) -> str:
-    return measured(goal, row["objectives"].get(goal))
+    return fixed(row["objectives"].get(goal))

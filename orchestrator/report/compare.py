@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.report.leaderboard import leaderboard_document, students
+from orchestrator.report.leaderboard import leaderboard_document, tried
 from orchestrator.report.snapshot import SweepSnapshot
 from orchestrator.report.status import standing
 from orchestrator.report.wording import duration, fixed, goals, share
@@ -87,7 +87,7 @@ def _row(folder: SweepFolder) -> dict[str, Any]:
         "teacher_sha256": teacher.get("sha256"),
         "teacher_accuracy": teacher.get("accuracy"),
         "teacher_test_accuracy": taught,
-        "student": students(trials),
+        "student": tried(trials, "student_arch"),
         "objective": goals(board["objectives"]),
         "epochs": manifest.get("epochs"),
         "trials": manifest.get("budget_trials"),

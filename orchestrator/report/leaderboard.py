@@ -22,7 +22,7 @@ __all__ = [
     "infeasible",
     "leaderboard_document",
     "order",
-    "students",
+    "tried",
 ]
 
 
@@ -93,10 +93,16 @@ def leaderboard_document(folder: SweepFolder, limit: int | None = None) -> dict[
     }
 
 
-def students(trials: Iterable[TrialFolder]) -> str | None:
-    """Names of the networks that learned in some trials; None without a trial."""
-    names = {str(trial.record.settings.get("student_arch")) for trial in trials}
-    return ", ".join(sorted(names)) or None
+def tried(trials: Iterable[TrialFolder], *path: str) -> str | None:
+    """What some trials have at a place of their settings, such as student_arch; None if they have nothing."""
+    values = {_at(trial.record.settings, path) for trial in trials} - {None}
+    return ", ".join(sorted(map(str, values))) or None
+
+
+def _at(settings: Any, path: Sequence[str]) -> Any:
+    for key in path:
+        settings = settings.get(key) if isinstance(settings, Mapping) else None
+    return settings
 
 
 def infeasible(trials: Iterable[TrialFolder]) -> list[TrialFolder]:

@@ -17,7 +17,7 @@ from orchestrator.store.folder import SweepFolder, TrialFolder
 from orchestrator.store.ownership import owner_of
 from orchestrator.store.records import AttemptEnd, Result, TrialState
 
-__all__ = ["headline", "render_status", "standing", "status_document"]
+__all__ = ["found", "headline", "render_status", "standing", "status_document"]
 
 _EXPLAINED = 3
 _LINES_OF_A_STACK = 4
@@ -40,6 +40,12 @@ def status_document(folder: SweepFolder) -> dict[str, Any]:
     return {**_standing(folder, trials, owned), "trials": entries}
 
 
+def found(folder: SweepFolder) -> dict[str, Any]:
+    """`counts` and `best` of a sweep that nobody runs, for which nobody is asked who owns it."""
+    whole = _standing(folder, folder.trials(), owned=False)
+    return {key: whole[key] for key in ("counts", "best")}
+
+
 def standing(folder: SweepFolder) -> dict[str, Any]:
     """How the sweep stands as a whole, for which no history has to be read.
 
@@ -54,8 +60,8 @@ def headline(document: Mapping[str, Any]) -> str:
     """The standing of a sweep, or its status document, in one line."""
     counts = ", ".join(f"{count} {state}" for state, count in document["counts"].items() if count)
     best = document["best"]
-    found = f"; best {best['objective']:.4f} by trial {best['number']}" if best else ""
-    return f"{document['sweep']} is {document['state']}: {counts or 'no trials yet'}{found}"
+    by = f"; best {fixed(best['objective'])} by trial {best['number']}" if best else ""
+    return f"{document['sweep']} is {document['state']}: {counts or 'no trials yet'}{by}"
 
 
 def render_status(document: Mapping[str, Any], limit: int = 20) -> Group:

@@ -14,7 +14,6 @@ __all__ = [
     "fixed",
     "goals",
     "label",
-    "measured",
     "setting",
     "share",
     "short_names",
@@ -22,21 +21,22 @@ __all__ = [
 ]
 
 NOTHING = "-"
+_LARGE = 1_000
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def fixed(value: float | None, digits: int = 4) -> str:
-    """A value with a fixed number of decimals, or a dash if there is none."""
-    return NOTHING if value is None else f"{value:.{digits}f}"
+    """A value with a fixed number of decimals, or a dash if there is none.
 
-
-def measured(metric: str, value: float | None) -> str:
-    """A value of a metric as it is read: counts whole, times in significant digits, or a dash."""
+    One that would have one or two digits left is given four of them, and a large count no decimals.
+    """
     if value is None:
         return NOTHING
-    if metric == "student_parameters":
+    if 0.0 < abs(value) < 10.0 ** (2 - digits):
+        return f"{value:.4g}"
+    if abs(value) >= _LARGE and float(value).is_integer():
         return f"{value:,.0f}"
-    return setting(value) if metric == "latency" else fixed(value)
+    return f"{value:.{digits}f}"
 
 
 def goals(objectives: Iterable[Mapping[str, Any]]) -> str:

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable
+from glob import escape
 from pathlib import Path
 
 __all__ = ["remove_stale_drafts", "remove_stale_drafts_of"]
@@ -24,7 +25,7 @@ def remove_stale_drafts(folder: Path) -> None:
 
 def remove_stale_drafts_of(target: Path) -> None:
     """Likewise the drafts of one file, beside it."""
-    _remove_stale(target.parent.glob(f".{target.name}.*.draft*"))
+    _remove_stale(target.parent.glob(f".{escape(target.name)}.*.draft*"))
 
 
 def _remove_stale(drafts: Iterable[Path]) -> None:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from functools import cache
 from typing import Any, Self, get_type_hints
 
+from cpsc_core.attempt import CLOCK_KEYS
 from cpsc_core.limits import fits
 
 __all__ = [
@@ -22,7 +23,8 @@ __all__ = [
     "TrialState",
 ]
 
-_MEASURED_BY_CLOCKS = ("latency", "peak_memory_gb")
+_MEASURED_BY_CLOCKS = CLOCK_KEYS - {"seconds"}
+"""What of `timing` a trial is judged by, and not the time that it took."""
 
 STUDENT_ARCH = "student.arch"
 """The one searched path that does not lie in `train`: which network learns."""
@@ -163,7 +165,9 @@ class Result(_Record):
     @property
     def measured(self) -> dict[str, Any]:
         """Every number of it: the metrics, and what depends on the clock or the machine, such as latency."""
-        return self.metrics | {name: self.timing[name] for name in _MEASURED_BY_CLOCKS if name in self.timing}
+        return self.metrics | {
+            name: self.timing[name] for name in sorted(_MEASURED_BY_CLOCKS) if name in self.timing
+        }
 
     @property
     def is_feasible(self) -> bool:

@@ -42,6 +42,7 @@ class Shelf:
         """
         if self._address is None:
             return self._lock()
+        remove_stale_drafts(self.folder)  # the copy is this process's alone
         card = TeacherFolder(self.folder).card
         if not self._copy.holds(card):
             try:

@@ -34,9 +34,14 @@ _LEAST_BYTES = 16 * 1024**2
 _TRIALS_LOOKED_AT = 8
 
 
+_IF_OF_A_FILE = frozenset({errno.EEXIST, errno.EPERM})
+"""Is also said of processes: of a file it means permissions, or that there are no hard links."""
+
+
 def storage_fails(error: OSError) -> bool:
     """Whether an error is of the disk, the file system or its permissions, and not of this program."""
-    return error.errno in _FAILS
+    of_a_file = error.errno in _IF_OF_A_FILE and error.filename is not None
+    return of_a_file or error.errno in _FAILS
 
 
 def make_room(folder: Path, storage: Path) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from orchestrator import __version__
-from orchestrator.report.status import standing
+from orchestrator.report.status import found
+from orchestrator.report.wording import fixed
 from orchestrator.store.folder import SweepFolder
 from orchestrator.store.paths import SweepPaths
 from orchestrator.web import ask
@@ -64,13 +65,13 @@ def message(folder: SweepFolder) -> dict[str, Any]:
     its budget ended it before every trial was run. `text` is one line for people, the key that chat services
     read.
     """
-    manifest, status = folder.manifest, standing(folder)
+    manifest, status = folder.manifest, found(folder)
     finished, reason, best = manifest.get("finished"), manifest.get("reason"), status["best"]
     event = _event(finished, reason or "", status["counts"])
-    found = f"; best {best['objective']:.4f} by trial {best['number']}" if best else ""
+    by = f"; best {fixed(best['objective'])} by trial {best['number']}" if best else ""
     return {
         "event": event,
-        "text": f"{folder.name}: {event.replace('_', ' ')}{f' ({reason})' if reason else ''}{found}",
+        "text": f"{folder.name}: {event.replace('_', ' ')}{f' ({reason})' if reason else ''}{by}",
         "sweep": folder.name,
         "reason": reason,
         "counts": status["counts"],

@@ -41,7 +41,7 @@ class Row:
     epochs: int
     """Epochs it runs for if nothing stops it."""
     objective: float | None
-    """The newest value of what the sweep ranks by; null before the first epoch."""
+    """What a complete trial is ranked by, of another one the newest value; null where there is none."""
     attempt: int
     """Number of the newest attempt, 0 before the first."""
     cause: str | None

@@ -24,7 +24,7 @@ class Reopen:
     """Failed trials whose failure is of one of these classes."""
 
     def choose(self, folder: SweepFolder) -> list[TrialFolder]:
-        """The chosen trials of a sweep; raises UsageError for a hash that does not name a single one."""
+        """The chosen trials of a sweep; raises UsageError for what does not name a single one."""
         trials = folder.trials()
         wanted = set(self._named(folder, trials))
         return [

@@ -28,7 +28,8 @@ class Window:
 
     On leaving it writes them a last time, then the report, then brings MLflow up to date, and last tells the
     sweep's hook how the sweep ended; the manifest should say so by then. Nothing of that happens to a sweep
-    that was taken over meanwhile. It never raises into the controller.
+    that was taken over meanwhile; if that is not sure, the hook alone is told. It never raises into the
+    controller.
     """
 
     def __init__(

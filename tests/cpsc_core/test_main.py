@@ -147,6 +147,21 @@ def test_threads_are_counted_from_one(config: Path, threads: str, capsys: pytest
     assert f"must be a whole number of at least 1, but is {threads!r}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError("a bug")])
+def test_what_is_not_of_the_disk_keeps_its_trace(
+    config: Path, error: OSError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("cpsc_core.__main__._run", fail)
+
+    with pytest.raises(OSError) as raised:
+        main([str(config)])
+
+    assert raised.value is error
+
+
 def test_a_folder_that_is_a_file_is_one_line(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(config), "--folder", str(config)]) == 3
 

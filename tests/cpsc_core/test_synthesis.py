@@ -160,6 +160,28 @@ def test_a_class_that_the_generator_hardly_makes_is_named(
     assert list(tmp_path.glob("*.parquet")) == []
 
 
+@pytest.mark.usefixtures("_sees_every_class")
+def test_an_export_that_is_interrupted_leaves_the_images_of_before(
+    settings: TrialSettings, generator: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(settings, generator, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    png, drawn = synthesis._png, []
+
+    def interrupted(pixels_CHW: torch.Tensor) -> bytes:
+        drawn.append(1)
+        if len(drawn) == 110:  # in the second file
+            raise KeyboardInterrupt
+        return png(pixels_CHW)
+
+    monkeypatch.setattr(synthesis, "_png", interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        write(settings, generator, tmp_path, train=100)
+
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_fewer_images_than_classes_are_refused(
     settings: TrialSettings, generator: Path, tmp_path: Path
 ) -> None:

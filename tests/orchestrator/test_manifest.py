@@ -124,3 +124,16 @@ def test_the_search_was_opened_by_the_last_run_that_widened_it_or_was_allowed_mo
     elsewhere = begin_run(wider, toy, name="toy", generation=4, changes=["tracking.uri: null -> 'x'"])
 
     assert [search_opened(each) for each in ({}, first, more, wider, elsewhere)] == [0, 0, 2, 3, 3]
+
+
+def test_the_folder_of_the_data_is_that_of_the_newest_run(toy: Experiment, tmp_path: Path) -> None:
+    def at(root: Path | None) -> Experiment:
+        return replace(
+            toy,
+            config=toy.config.model_copy(update={"data": toy.config.data.model_copy(update={"root": root})}),
+        )
+
+    first = note_teacher(begin({}, at(None), 1), CARD)
+    moved = note_teacher(begin(first, at(tmp_path), 2), CARD)
+
+    assert (first["data"]["root"], moved["data"]["root"]) == (None, str(tmp_path))

@@ -204,7 +204,7 @@ search    4 trials, 24 epochs
           4 trials reach epoch 4
           2 trials reach epoch 8
 confirm   4 trials, 32 epochs
-time      1 min 10 s with 4 trial(s) at once on this machine
+time      1 min 10 s with up to 4 trial(s) at once on this machine
 disk      1.3 KiB: checkpoints 1.2 KiB, weights 60 B, samples 60 B
 networks  teacher 3,000, student 2,000, generator 1,000
 """

@@ -10,7 +10,7 @@ from orchestrator.errors import UsageError
 from orchestrator.objective import objective_of
 from orchestrator.report.best import find_best
 from orchestrator.report.best_file import best_experiment
-from orchestrator.report.leaderboard import leaderboard_document, students
+from orchestrator.report.leaderboard import leaderboard_document, tried
 from orchestrator.report.status import status_document
 from orchestrator.store.folder import SweepFolder, TrialFolder
 from orchestrator.store.records import Stage, TrialState
@@ -65,7 +65,6 @@ def per_class(trial: TrialFolder) -> dict[str, Any] | None:
 
 def _searched(trials: Sequence[TrialFolder], manifest: Mapping[str, Any]) -> dict[str, Any]:
     """What was searched: networks, data, and every parameter with what was tried of it."""
-    first = trials[0].record
     values: dict[str, list[Any]] = {}
     for trial in trials:
         if trial.record.stage is Stage.SEARCH:
@@ -74,8 +73,8 @@ def _searched(trials: Sequence[TrialFolder], manifest: Mapping[str, Any]) -> dic
     return {
         "data": manifest.get("data") or {},
         "teacher": manifest.get("teacher") or {},
-        "student": students(trials),
-        "method": first.settings.get("train", {}).get("method"),
+        "student": tried(trials, "student_arch"),
+        "method": tried(trials, "train", "method"),
         "epochs": manifest.get("epochs"),
         "budget_trials": manifest.get("budget_trials"),
         "parameters": [

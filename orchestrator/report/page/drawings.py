@@ -9,7 +9,7 @@ from orchestrator.report.page.charts import Series, bar_chart, line_chart, scatt
 from orchestrator.report.page.gallery import Frame
 from orchestrator.report.page.html import Content, Html, table, tag
 from orchestrator.report.page.parts import details, section
-from orchestrator.report.wording import fixed, label
+from orchestrator.report.wording import fixed, goals, label
 
 __all__ = ["curves", "importance_bars", "pareto_front", "per_class_bars", "sample_grids"]
 
@@ -57,8 +57,9 @@ def pareto_front(document: Document) -> Html | None:
         [label(row["number"], row["trial"]), *(fixed(row["objectives"][name]) for name in names)]
         for row in best
     ]
-    goals = ", ".join(f"{each['direction']} {each['metric']}" for each in objectives)
-    return section("Pareto front", *charts, table(["trial", *names], cells, f"Trials on the front: {goals}"))
+    return section(
+        "Pareto front", *charts, table(["trial", *names], cells, f"Trials on the front: {goals(objectives)}")
+    )
 
 
 def importance_bars(document: Document) -> Html | None:
@@ -123,7 +124,7 @@ def per_class_bars(document: Document) -> Html | None:
     worst = min(classes, key=lambda each: _or_whole(each[1]))
     kept = "each class"
     if len(classes) > _CLASSES:
-        classes = sorted(classes, key=lambda each: (each[1] or 0.0) - _or_whole(each[2]))[:_CLASSES]
+        classes = sorted(classes, key=lambda each: _or_whole(each[1]) - _or_whole(each[2]))[:_CLASSES]
         kept = f"the {_CLASSES} classes that the student loses most in"
     summary = (
         f"share of {found['split']} images of {kept} that the student (colour) and the teacher (grey) "

@@ -8,7 +8,7 @@ from typing import Any
 from orchestrator.report.columns import FRONT, objective_columns, place
 from orchestrator.report.page.html import Content, Html, table, tag
 from orchestrator.report.page.parts import details, facts, section
-from orchestrator.report.wording import duration, fixed, goals, label, measured, setting, share, short_names
+from orchestrator.report.wording import duration, fixed, goals, label, setting, share, short_names
 
 __all__ = [
     "costs",
@@ -142,7 +142,7 @@ def _objective(document: Document) -> str:
 
 
 def _found(row: Mapping[str, Any]) -> str:
-    found = ", ".join(measured(metric, value) for metric, value in row["objectives"].items())
+    found = ", ".join(fixed(value) for value in row["objectives"].values())
     text = f"trial {label(row['number'], row['trial'])} with {found}"
     if row["confirm"]:
         text += f"; with {row['confirm']['seeds']} fresh seeds val {_spread(row['confirm'], 'val')}"

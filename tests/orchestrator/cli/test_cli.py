@@ -229,7 +229,7 @@ def test_a_signal_that_was_caught_ends_with_its_code_and_the_same_command_again(
     )
 
 
-@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOSPC])
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC])
 def test_a_disk_that_fails_is_told_in_a_line(failing: Any, number: int) -> None:
     failing(OSError(number, os.strerror(number), "/my runs/digits/report.html"))
 

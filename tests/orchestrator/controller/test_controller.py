@@ -546,6 +546,29 @@ def test_a_pruned_trial_that_is_tried_again_is_not_pruned_where_it_was(
     assert [line["epoch"] for line in trial.history] == list(range(1, trial.epoch + 1))
 
 
+def test_a_pruned_trial_whose_second_attempt_wrote_nothing_may_be_tried_a_third_time(tmp_path: Path) -> None:
+    root = tmp_path / "toy"
+    run(experiment(), root, Simulator())
+    pruned = next(trial for trial in trials(root) if trial.state is TrialState.PRUNED)
+    pruned_at = pruned.epoch
+    reopen(root, pruned.name)
+
+    class Failing(Simulator):
+        def _open(self, assignment: Any) -> None:
+            """It leaves no folder."""
+
+        def _advance(self, orders: Controller, assignment: Any) -> bool:
+            orders.hear_end(assignment, EndClass.ERROR, "no teacher", [], "here")
+            return False
+
+    run(experiment(), root, Failing())
+    reopen(root, pruned.name)
+    run(experiment(), root, Simulator())
+
+    (trial,) = (each for each in trials(root) if each.name == pruned.name)
+    assert trial.epoch > pruned_at
+
+
 def test_a_result_names_the_attempt_that_its_metrics_come_from(tmp_path: Path) -> None:
     config = experiment(
         "pruner.name=none", "budget.trials=1", "sampler.name=random", "retry.infrastructure=1"

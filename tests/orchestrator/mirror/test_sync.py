@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cpsc_core.attempt import write_json
 from orchestrator.errors import ConfigError, TrackingError, UnreachableError
 from orchestrator.mirror.ledger import look
 from orchestrator.mirror.overview import Overview
@@ -575,3 +576,19 @@ def test_an_unreliable_server_ends_up_as_a_reliable_one(
         mirror(sweep, fresh).sync()
 
     assert_same_but_for_the_clock(server.shown(), fresh.shown())
+
+
+def test_a_trial_keeps_the_versions_it_ended_with(sweep: RecordedSweep, server: MemoryServer) -> None:
+    runs = [
+        {"generation": 1, "versions": {"torch": "2.14.1"}},
+        {"generation": 2, "versions": {"torch": "9.9"}},
+    ]
+    sweep.note(versions={"torch": "9.9"}, runs=runs)
+    old, new = sweep.finished(0), sweep.finished(1)
+    result = json.loads(new.result.read_text())
+    write_json(new.result, result | {"generation": 2})
+
+    mirror(sweep, server).sync()
+
+    versions = {run["tags"].get("cpsc.trial"): run["tags"]["cpsc.version.torch"] for run in server.shown()}
+    assert versions == {None: "9.9", old.root.name: "2.14.1", new.root.name: "9.9"}

@@ -18,11 +18,12 @@ from orchestrator.mirror.wanted import (
     WantedRun,
     params_key,
     provenance,
+    sweep_inputs,
     sweep_run,
     trial_run,
     versions,
 )
-from orchestrator.store.folder import TrialFolder
+from orchestrator.store.folder import SweepFolder, TrialFolder
 from orchestrator.store.paths import TrialPaths
 from orchestrator.store.records import EndClass, TrialState
 from tests.support.mirroring import CREATED, MANIFEST, RecordedSweep
@@ -107,6 +108,28 @@ def test_tags_say_what_the_trial_is_and_where_it_came_from(sweep: RecordedSweep)
             "cpsc.attempts": "1",
         }.items()
     )
+
+
+def test_what_clocks_measured_is_shown_too(sweep: RecordedSweep) -> None:
+    trial = sweep.finished(0)
+    result = json.loads(trial.result.read_text())
+    result["timing"] |= {"latency": 0.002, "peak_memory_gb": 1.5}
+    trial.result.write_text(json.dumps(result))
+
+    found = {point.key: point.value for point in wanted(trial).summary}
+
+    assert (found["latency"], found["peak_memory_gb"]) == (0.002, 1.5)
+    assert "ended" not in found
+
+
+def test_the_source_of_data_is_their_folder(sweep: RecordedSweep) -> None:
+    data = sweep.manifest["data"]
+    folder = SweepFolder(sweep.paths)
+    assert (sweep_inputs(folder) or pytest.fail()).data_source == f"package:{data['name']}"
+
+    sweep.note(data=data | {"root": "/data/cifar"})
+
+    assert (sweep_inputs(folder) or pytest.fail()).data_source == "/data/cifar"
 
 
 def test_versions_are_those_of_the_run_that_a_trial_ended_in() -> None:

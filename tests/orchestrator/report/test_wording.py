@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,3 +74,20 @@ def test_states_without_trials_are_not_counted() -> None:
         counted({TrialState.FAILED: 1, TrialState.RUNNING: 2, TrialState.PRUNED: 0}) == "2 running, 1 failed"
     )
     assert counted({}) == "no trials"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.5, "0.5000"),
+        (0.0, "0.0000"),
+        (0.00042, "0.00042"),
+        (-0.0000123456, "-1.235e-05"),
+        (271098.0, "271,098"),
+        (1234.5, "1234.5000"),
+        (math.nan, "nan"),
+        (None, "-"),
+    ],
+)
+def test_a_value_keeps_digits_that_say_something(value: float | None, text: str) -> None:
+    assert fixed(value) == text

@@ -81,3 +81,21 @@ def test_suggestions_that_named_an_existing_trial_are_not_waited_for(tmp_path: P
     board = Drawing(run(config, tmp_path / "toy", Simulator()), Pace(lambda: 0.0, 1)).board()
 
     assert (len(board.rows), board.planned) == (2, 2)
+
+
+def test_while_the_search_is_open_duplicates_are_no_trials_to_come(tmp_path: Path) -> None:
+    overrides = ("budget.trials=40", "sampler.name=random", "confirm.top=0", "pruner.name=none")
+    config = experiment(*overrides, space="{generator.steps: {choices: [1, 2, 3]}}")
+    planned: list[int] = []
+
+    class Watched(Simulator):
+        def _advance(self, orders: Controller, assignment: object) -> bool:
+            board = Drawing(orders, Pace(lambda: 0.0, 1)).board()
+            duplicates = orders.state.suggestions - len(board.rows)
+            planned.append(board.planned + duplicates)
+            assert orders.state.closed is None
+            return super()._advance(orders, assignment)  # type: ignore[arg-type]
+
+    run(config, tmp_path / "toy", Watched())
+
+    assert set(planned) == {40}

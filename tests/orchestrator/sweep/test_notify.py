@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.errors import UnreachableError
 from orchestrator.store.records import TrialState
 from orchestrator.sweep.notify import Notifier, message
 from tests.support.folders import MadeSweep
@@ -137,3 +138,16 @@ def test_the_address_is_in_no_dump_of_the_configuration() -> None:
     assert SECRET not in repr(experiment.config)
     assert SECRET not in experiment.config.model_dump_json()
     assert SECRET not in experiment.text
+
+
+def test_the_hook_is_told_although_nobody_can_say_whose_the_sweep_is(
+    sweep: MadeSweep, hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise UnreachableError("the bucket does not answer")
+
+    monkeypatch.setattr("orchestrator.report.status.owner_of", fail)
+
+    Notifier(hook.url, sweep.paths).tell()
+
+    assert hook.told[0]["best"]["number"] == 0

@@ -80,9 +80,9 @@ def test_added_trials_are_counted_from_the_budget_that_holds_once_nothing_can_be
         return "there is no cluster here"
 
     monkeypatch.setattr(Run, "_stages", come_so_far)
-    for change in ({"add_trials": 5}, {}, {"overrides": ("budget.trials=40",)}, {"add_trials": 2}):
+    for overrides, added in (((), 5), ((), 0), (("budget.trials=40",), 0), ((), 2)):
         with pytest.raises(BudgetError):
-            resume(folder, *change.get("overrides", ()), add_trials=change.get("add_trials", 0))  # type: ignore[misc, arg-type, call-overload]
+            resume(folder, *overrides, add_trials=added)
 
     assert folder.manifest["budget_trials"] == 42
     assert ["--add-trials 5" in farewell for farewell in farewells[:2]] == [True, False]
