@@ -144,6 +144,6 @@ def test_a_sweep_that_does_not_exist_is_refused_with_those_that_do(storage: Path
         gather_prior(experiment("start_from=[odl]"), storage)
 
 
-def test_a_sweep_cannot_start_from_itself(storage: Path) -> None:
+def test_a_sweep_cannot_start_from_itself_by_another_name_either(storage: Path) -> None:
     with pytest.raises(UsageError, match="sweep old cannot start from itself"):
-        gather_prior(experiment("name=old", "start_from=[old]"), storage)
+        gather_prior(experiment("name=old", f"start_from=['{storage}/old']"), storage)
