@@ -131,7 +131,7 @@ class _Images:
         kept = [weight.clone() for weight in heads.parameters()]
         chance = torch.Generator().manual_seed(0)
         network.eval()
-        with torch.no_grad():
+        with self.trying(), torch.no_grad():
             for weight in heads.parameters():  # some begin at 0, where all logits are equal
                 weight.normal_(std=0.02, generator=chance)
             ours_BC, theirs_BC = network(self.noise()).logits_BC, type(network).forward(network, self.noise())

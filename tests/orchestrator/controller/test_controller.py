@@ -1,5 +1,4 @@
 import math
-import random
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -17,28 +16,10 @@ from orchestrator.controller.controller import Controller
 from orchestrator.ranking import front
 from orchestrator.report.leaderboard import infeasible
 from orchestrator.store.folder import SweepFolder, TrialFolder
-from orchestrator.store.lease import Lease
 from orchestrator.store.paths import SweepPaths
 from orchestrator.store.records import EndClass, Stage, TrialState
-from orchestrator.store.writer import SweepWriter
+from tests.support.played import run_killed, table, trials
 from tests.support.simulator import SPACE, KilledError, Simulator, experiment, run
-
-CLOCK = {"timing", "generation", "attempt"}
-
-
-def trials(root: Path, stage: Stage = Stage.SEARCH) -> list[TrialFolder]:
-    return [trial for trial in SweepFolder(SweepPaths(root)).trials() if trial.record.stage is stage]
-
-
-def table(root: Path) -> list[Any]:
-    """What a sweep came to: parameters, history and result of every trial, without clocks and attempts."""
-    rows = []
-    for trial in SweepFolder(SweepPaths(root)).trials():
-        assert trial.result is not None
-        result = {key: value for key, value in trial.result.to_dict().items() if key not in CLOCK}
-        history = [{**line, "seconds": 0} for line in trial.history]
-        rows.append((trial.name, trial.record.number, trial.record.stage, result, history))
-    return rows
 
 
 def study_table(controller: Controller) -> list[Any]:
@@ -50,21 +31,6 @@ def study_table(controller: Controller) -> list[Any]:
 
 def _rungs(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
     return {key: value for key, value in trial.system_attrs.items() if key.startswith("completed_rung")}
-
-
-def run_killed(
-    config: SweepConfig, root: Path, kills: list[int], slots: int = 1
-) -> tuple[Controller, list[Any]]:
-    """A sweep whose controller is killed after so many events, again and again, and resumed each time."""
-    epochs: list[Any] = []
-    for kill in kills:
-        simulator = Simulator(slots=slots, kill_after=kill, chance=random.Random(kill))
-        try:
-            return run(config, root, simulator), epochs + simulator.epochs_run
-        except KilledError:
-            epochs += simulator.epochs_run
-    simulator = Simulator(slots=slots)
-    return run(config, root, simulator), epochs + simulator.epochs_run
 
 
 def test_a_pruned_trial_is_pruned_to_optuna_with_its_intermediate_values(tmp_path: Path) -> None:
@@ -471,102 +437,6 @@ def test_a_process_that_dies_after_the_last_line_takes_nothing_with_it(
 
     assert table(tmp_path / "toy") == table(tmp_path / "whole")
     assert all(trial.attempts == [1] for trial in trials(tmp_path / "toy"))
-
-
-@pytest.mark.parametrize("is_killed", [False, True])
-def test_a_trial_that_dies_before_its_line_is_heard_is_pruned_on_it_all_the_same(
-    tmp_path: Path, is_killed: bool
-) -> None:
-    """Its process has written the epoch, and neither it nor the controller got to speak of it."""
-    run(experiment(), tmp_path / "whole", Simulator())
-    pruned = next(trial for trial in trials(tmp_path / "whole") if trial.state is TrialState.PRUNED)
-
-    class Mute(Simulator):
-        def _advance(self, orders: Controller, assignment: Any) -> bool:
-            if assignment.name != pruned.name:
-                return super()._advance(orders, assignment)
-            hear_line = orders.hear_line
-            orders.hear_line = lambda *_: True  # type: ignore[method-assign]
-            try:
-                super()._advance(orders, assignment)
-            finally:
-                orders.hear_line = hear_line  # type: ignore[method-assign]
-            if pruned.epoch > self.epochs_run[-1][2]:
-                return orders.hear_line(assignment, trials(orders.paths.root)[-1].history[-1])
-            if is_killed:
-                raise KilledError
-            orders.hear_end(assignment, EndClass.INFRASTRUCTURE, "lost", [], "here")
-            return False
-
-    with suppress(KilledError):
-        run(experiment(), tmp_path / "toy", Mute())
-    run(experiment(), tmp_path / "toy", Simulator())
-
-    assert table(tmp_path / "toy") == table(tmp_path / "whole")
-
-
-def reopen(root: Path, name: str) -> None:
-    with Lease.acquire(SweepPaths(root).lease) as lease:
-        SweepWriter(SweepPaths(root), lease).reopen(name)
-
-
-def test_a_complete_trial_that_is_tried_again_runs_from_its_beginning_to_the_same_end(tmp_path: Path) -> None:
-    root = tmp_path / "toy"
-    run(experiment(), root, Simulator())
-    before = table(root)
-    complete = next(trial for trial in trials(root) if trial.state is TrialState.COMPLETE)
-    seconds = complete.seconds
-    reopen(root, complete.name)
-    again = Simulator()
-
-    run(experiment(), root, again)
-
-    assert again.epochs_run == [(complete.name, 2, epoch) for epoch in range(1, 10)]
-    assert table(root) == before
-    (trial,) = (each for each in trials(root) if each.name == complete.name)
-    assert trial.seconds == 2 * seconds  # both times count
-    assert trial.result is not None and trial.result.attempt == 2
-
-
-@pytest.mark.parametrize("kills", [[], [0], [1], [2]])
-def test_a_pruned_trial_that_is_tried_again_is_not_pruned_where_it_was(
-    tmp_path: Path, kills: list[int]
-) -> None:
-    root = tmp_path / "toy"
-    run(experiment(), root, Simulator())
-    pruned = next(trial for trial in trials(root) if trial.state is TrialState.PRUNED)
-    pruned_at = pruned.epoch
-    reopen(root, pruned.name)
-
-    run_killed(experiment(), root, kills)
-
-    (trial,) = (each for each in trials(root) if each.name == pruned.name)
-    assert trial.result is not None
-    assert trial.epoch > pruned_at
-    assert [line["epoch"] for line in trial.history] == list(range(1, trial.epoch + 1))
-
-
-def test_a_pruned_trial_whose_second_attempt_wrote_nothing_may_be_tried_a_third_time(tmp_path: Path) -> None:
-    root = tmp_path / "toy"
-    run(experiment(), root, Simulator())
-    pruned = next(trial for trial in trials(root) if trial.state is TrialState.PRUNED)
-    pruned_at = pruned.epoch
-    reopen(root, pruned.name)
-
-    class Failing(Simulator):
-        def _open(self, assignment: Any) -> None:
-            """It leaves no folder."""
-
-        def _advance(self, orders: Controller, assignment: Any) -> bool:
-            orders.hear_end(assignment, EndClass.ERROR, "no teacher", [], "here")
-            return False
-
-    run(experiment(), root, Failing())
-    reopen(root, pruned.name)
-    run(experiment(), root, Simulator())
-
-    (trial,) = (each for each in trials(root) if each.name == pruned.name)
-    assert trial.epoch > pruned_at
 
 
 def test_a_result_names_the_attempt_that_its_metrics_come_from(tmp_path: Path) -> None:
